@@ -1,0 +1,1 @@
+"""What is learned, and the geometry it is learned in."""
