@@ -94,19 +94,19 @@ ARTIFACT: Final = pa.struct(
 OUTCOMES: Final = pa.schema(
     [
         _field("key", _TEXT, "recipe key: what was made of what (manifests/keys.py)"),
-        _field("table", _TEXT, "table of the item: sources, characters, pairs or shards"),
+        _field("track", _TEXT, "table of the item: sources, characters, pairs or shards"),
         _field("item", _TEXT, "id of the item in its table"),
         _field("stage", _TEXT, "name of the stage"),
         _field("state", _TEXT, "done, rejected, quarantined; crashed, started (attempts); lost, requeued, forgotten"),
         _field("reason", _TEXT, "the reason of a rejection, or the class of an error; null if done"),
         _field("detail", _TEXT, "a sentence, a traceback, or a dead worker's last words; null if done"),
-        _field("values", _TEXT, "what the stage made that is no artifact, as JSON; null if nothing"),
+        _field("made", _TEXT, "what the stage made that is no artifact, as JSON; null if nothing"),
         _field("artifacts", pa.list_(ARTIFACT), "what the stage made that is one"),
         _field("seconds", _FLOAT, "working time of this item, seconds (a batch's time is shared out evenly)"),
         _field("epoch", pa.int64(), "number of the lease under which the row was written"),
         _field("seq", pa.int64(), "number of the row within its epoch; the latest (epoch, seq) of a key is its state"),
-        _field("commit", _TEXT, "id of the commit, so that a commit whose answer was lost is not repeated"),
-        _field("at", pa.timestamp("us", "UTC"), "when the row was written; for people, never for order"),
+        _field("commit_id", _TEXT, "id of the commit, so that a commit whose answer was lost is not repeated"),
+        _field("written_at", pa.timestamp("us", "UTC"), "when the row was written; for people, never for order"),
         _field("made_with", _TEXT, "provenance that is no part of the key, as JSON: code, libraries, device, batch"),
     ]
 )
