@@ -78,7 +78,7 @@ def fold_rows(log: pa.Table) -> Fold:
     for key, state, reason in _unsettled(log):
         if state == STARTED:
             folded.attempts[key] = folded.attempts.get(key, 0) + 1
-        elif state == REQUEUED:
+        elif state in (REQUEUED, LOST):
             folded.attempts.pop(key, None)
         elif state in (REJECTED, QUARANTINED):
             folded.reason[key] = reason
@@ -161,9 +161,10 @@ class Committer:
             return
         commit_id = uuid.uuid4().hex
         rows = pa.Table.from_pylist([row | {"commit_id": commit_id} for row in self._waiting], schema=OUTCOMES)
-        faults.point("before_commit")
+        stage = self._waiting[-1]["stage"]
+        faults.point("before_commit", stage)
         self._append(rows, commit_id)
-        faults.point("after_commit")
+        faults.point("after_commit", stage)
         self._waiting.clear()
         self.commits += 1
         if self.commits % COMPACT_EVERY == 0:

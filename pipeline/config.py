@@ -1,0 +1,201 @@
+"""One YAML, one frozen object: unknown keys are refused with the nearest known name, before any weight loads.
+
+Configs are trusted: `use: my_package.mine:MyStage` loads code.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from manifests.keys import digest
+from manifests.schema import TABLES
+from stages import STAGES, resolve
+from stages.stage import Stage, StageConfig
+
+
+class ConfigError(Exception):
+    """A config cannot be used; the message says where, what was found and what is known."""
+
+
+class RunConfig(BaseModel):
+    """What a run does. `stages` holds, for each track and in order, a stage's name and its config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str = Field(description="folder or URL under which tables and artifacts lie")
+    workers: int = Field(1, ge=1, description="worker processes on this machine")
+    commit_every: int = Field(200, ge=1, description="outcomes in one commit of the ledger, at most")
+    commit_every_s: float = Field(2.0, gt=0, description="seconds until an outcome is committed, at most")
+    stop_after_errors: int = Field(20, ge=1, description="errors of one class in a row that end the run")
+    stages: dict[str, dict[str, dict[str, Any] | None]] = Field(description="track -> stage -> its config")
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of one track, its config checked."""
+
+    track: str
+    name: str
+    use: str  # where its class is found, as module:Class
+    cls: type[Stage[Any]]
+    config: StageConfig
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that shapes this stage's results, but for its inputs."""
+        shipped = STAGES[self.track].get(self.name) == self.use
+        return {
+            "stage": self.name if shipped else self.use,
+            "version": self.cls.version,
+            "config": self.config.model_dump(mode="json", exclude=set(self.config.HOW)),
+            "digests": self.cls.digests(self.config),
+        }
+
+    @property
+    def digest(self) -> str:
+        """The digest of the recipe: with the inputs, it gives the key."""
+        return digest(self.recipe)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A config whose stages are resolved and fit together."""
+
+    config: RunConfig
+    tracks: dict[str, list[StageSpec]]
+
+
+def load(path: str | Path, sets: Iterable[str] = ()) -> Run:
+    """Read a YAML file, apply `a.b=c` settings, and check it as a whole.
+
+    Raises:
+        ConfigError: with one line for each mistake.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: holds no mapping; `bodydouble config template` prints one to start from")
+    for setting in sets:
+        _apply(data, setting)
+    try:
+        return build(data)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+
+
+def build(data: Mapping[str, Any]) -> Run:
+    """Check a config as a whole: its fields, its stages' fields, and that each stage's needs are met."""
+    config = _validate(RunConfig, data, "")
+    tracks: dict[str, list[StageSpec]] = {}
+    for track, listed in config.stages.items():
+        if track not in STAGES:
+            raise ConfigError(f"stages.{track}: unknown track{_nearest(track, STAGES)}; the tracks are {', '.join(STAGES)}")
+        tracks[track] = [_spec(track, name, given or {}) for name, given in listed.items()]
+        _check_order(track, tracks[track])
+    return Run(config, tracks)
+
+
+def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
+    where = f"stages.{track}.{name}"
+    fields = dict(given)
+    use = fields.pop("use", None) or STAGES[track].get(name)
+    if use is None:
+        raise ConfigError(
+            f"{where}: unknown stage{_nearest(name, STAGES[track])}; this track has {', '.join(STAGES[track]) or 'none'}, "
+            "and one of your own is named by `use: my_package.mine:MyStage`"
+        )
+    try:
+        cls = resolve(use)
+    except ValueError as error:
+        raise ConfigError(f"{where}.use: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Stage)):
+        raise ConfigError(f"{where}.use: {use!r} is no Stage (stages/stage.py)")
+    return StageSpec(track, name, use, cls, _validate(cls.Config, fields, f"{where}."))
+
+
+def _check_order(track: str, specs: list[StageSpec]) -> None:
+    known = {"sources": {"source"}, "characters": {"character"}, "pairs": {"source", "character"}}[track]
+    known |= set(TABLES[track].names)
+    for spec in specs:
+        missing = [need for need in spec.cls.needs if need not in known]
+        if missing:
+            raise ConfigError(
+                f"stages.{track}.{spec.name}: needs {', '.join(missing)}, which no earlier stage makes and the manifest "
+                f"does not hold; earlier stages make {', '.join(sorted(known - set(TABLES[track].names)))}"
+            )
+        known |= set(spec.cls.makes)
+
+
+def _validate(model: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for each in error.errors():
+            where = prefix + ".".join(str(part) for part in each["loc"])
+            if each["type"] == "extra_forbidden":
+                lines.append(f"{where}: unknown field{_nearest(str(each['loc'][-1]), model.model_fields)}")
+            else:
+                found = "" if each["type"] == "missing" else f", found {each['input']!r}"
+                lines.append(f"{where}: {each['msg'][0].lower()}{each['msg'][1:]}{found}")
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+
+
+def _apply(data: dict[str, Any], setting: str) -> None:
+    path, equals, value = setting.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {setting!r}: write it as stages.sources.skeleton.max_people=2")
+    *parents, last = path.split(".")
+    here = data
+    for parent in parents:
+        child = here.setdefault(parent, {})
+        if child is None:
+            child = here[parent] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {setting!r}: {parent!r} holds a value, not fields")
+        here = child
+    try:
+        here[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting!r}: the value is no YAML") from error
+
+
+def template() -> str:
+    """Return a YAML with every stage and field, its default and what it means."""
+    lines = ["# A run of bodydouble: every field with its default.", *_described(RunConfig, "", {"root": "runs/mine"})]
+    lines.append("stages:                                # a track's stages, in order")
+    for track, listed in STAGES.items():
+        if not listed:
+            continue
+        lines.append(f"  {track}:")
+        for name, use in listed.items():
+            lines.append(f"    {name}:")
+            lines += _described(resolve(use).Config, "      ", {})
+    return "\n".join(lines) + "\n"
+
+
+def _described(model: type[BaseModel], indent: str, values: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, about in model.model_fields.items():
+        if name == "stages":
+            continue
+        default = values[name] if name in values else about.get_default(call_default_factory=True)
+        if isinstance(default, tuple):
+            default = list(default)
+        shown = yaml.safe_dump(default, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
+        lines.append(f"{f'{indent}{name}: {shown}':<38} # {about.description or ''}".rstrip(" #"))
+    return lines
