@@ -63,9 +63,8 @@ _PHRASES: Final = (  # what people write -> the short word; longer phrases first
     (r"share[ -]?alike", "sa"),
     (r"\battribution\b", "by"),
 )
-_FILLER: Final = frozenset(
-    "the license licence licensed under version v international unported generic software deed deed.en legalcode".split()
-)
+_FILLER: Final = frozenset({"the", "license", "licence", "licensed", "under", "version", "v", "software"})
+_FILLER_OF_TITLES: Final = frozenset({"international", "unported", "generic", "deed", "deed.en", "legalcode"})
 
 _CONSENTS: Final = {
     **dict.fromkeys(("granted", "given", "yes"), "granted"),
@@ -121,7 +120,7 @@ def _words(licence: str) -> list[str]:
         text = re.sub(phrase, word, text)
     words = re.split(r"[\s_,/()-]+", text)
     words = [re.sub(r"^v(?=\d)", "", word) for word in words]
-    return [word for word in words if word and word not in _FILLER]
+    return [word for word in words if word and word not in _FILLER | _FILLER_OF_TITLES]
 
 
 def _creative_commons(words: list[str]) -> str | None:
