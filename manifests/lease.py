@@ -20,17 +20,18 @@ from typing import Any, Self
 
 import fsspec
 
+from manifests.errors import UserError
 from manifests.tables import root_of
 
 DEAD_AFTER_BEATS = 5  # a holder that misses so many of the reader's intervals is dead
 KEEP_LEASES = 3
 
 
-class LeaseTaken(Exception):
+class LeaseTaken(UserError):
     """Another living process writes to this root; the message names it."""
 
 
-class LeaseLost(Exception):
+class LeaseLost(UserError):
     """Another process took this lease over, because this one did not beat in time."""
 
 

@@ -32,6 +32,7 @@ SETTLED: Final = frozenset({DONE, REJECTED, QUARANTINED, FORGOTTEN})
 
 COMMIT_RETRIES = 5
 COMPACT_EVERY = 200  # commits
+KEYS_IN_ONE_SCAN = 4000
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _unsettled(log: pa.Table) -> Iterable[tuple[str, str, str]]:
     return zip(few["key"].to_pylist(), few["state"].to_pylist(), few["reason"].to_pylist(), strict=True)
 
 
-def latest(tables: Tables, where: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+def latest(tables: Tables, where: str | None, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """Return the latest row of each key among the keys that fit `where` (SQL), oldest first.
 
     `where` should select whole keys (by key, item, stage or track): a condition on the state is asked of the caller
@@ -103,15 +104,14 @@ def latest(tables: Tables, where: str, columns: list[str] | None = None) -> list
     return sorted(newest.values(), key=lambda row: (row["epoch"], row["seq"]))
 
 
-def results(tables: Tables, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return key -> {column: value or artifact record} of keys that are done."""
-    found: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(keys), 1000):
-        listed = ", ".join(f"'{key}'" for key in keys[start : start + 1000])
+def results(tables: Tables, keys: Sequence[str]) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Return key -> (columns that are no artifact, artifact records) of the keys that are done."""
+    found = {}
+    for start in range(0, len(keys), KEYS_IN_ONE_SCAN):
+        listed = ", ".join(f"'{key}'" for key in keys[start : start + KEYS_IN_ONE_SCAN])
         for row in latest(tables, f"key IN ({listed})", ["state", "made", "artifacts"]):
             if row["state"] == DONE:
-                made = json.loads(row["made"]) if row["made"] else {}
-                found[row["key"]] = made | {artifact["column"]: artifact for artifact in row["artifacts"] or []}
+                found[row["key"]] = (json.loads(row["made"] or "{}"), row["artifacts"] or [])
     return found
 
 

@@ -15,12 +15,13 @@ os.environ.setdefault("LANCE_LOG", "error")  # before the import: it would annou
 import lance
 import pyarrow as pa
 
+from manifests.errors import UserError
 from manifests.schema import TABLES
 
 KEEP_OLD_VERSIONS = timedelta(minutes=10)  # a reader that began before a clean-up still finds its version
 
 
-class TableError(Exception):
+class TableError(UserError):
     """A table cannot be read or written as asked; the message is one sentence for the user."""
 
 

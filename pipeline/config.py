@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from manifests.errors import UserError
 from manifests.keys import digest
 from manifests.schema import TABLES
 from stages import STAGES, resolve
 from stages.stage import Stage, StageConfig
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """A config cannot be used; the message says where, what was found and what is known."""
 
 

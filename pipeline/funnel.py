@@ -1,0 +1,59 @@
+"""Why did so few survive: counts by table, stage and outcome, which always add up."""
+
+from typing import Any
+
+from rich.table import Table
+
+from manifests import ledger
+from manifests.tables import Tables
+from pipeline.config import Run
+from pipeline.plan import StageCount, plan_run
+
+
+def funnel(run: Run) -> dict[str, list[StageCount]]:
+    """Return track -> its lines, import first. In each line `entered` is the sum of the other numbers."""
+    tables = Tables(run.config.root)
+    return {plan.track: plan.counts for plan in plan_run(run, tables, ledger.fold(tables))}
+
+
+def as_json(counts: dict[str, list[StageCount]]) -> dict[str, Any]:
+    """Return the funnel as `--json` prints it."""
+    return {"tables": {track: [line.as_json() for line in lines] for track, lines in counts.items()}}
+
+
+def as_table(counts: dict[str, list[StageCount]]) -> Table:
+    """Return the funnel as a person reads it."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("table")
+    table.add_column("stage")
+    for column in ("in", "done", "rejected", "quarantined", "pending"):
+        table.add_column(column, justify="right")
+    table.add_column("why", overflow="fold")
+    for track, lines in counts.items():
+        for number, line in enumerate(lines):
+            why = (line.rejected + line.quarantined).most_common()
+            table.add_row(
+                track if number == 0 else "",
+                line.stage,
+                str(line.entered),
+                str(line.done),
+                str(line.rejected.total()),
+                str(line.quarantined.total()),
+                str(line.pending),
+                ", ".join(f"{reason} {count}" for reason, count in why) + (f" forgotten {line.forgotten}" * bool(line.forgotten)),
+            )
+    return table
+
+
+def plan_table(lines: dict[str, list[dict[str, Any]]]) -> Table:
+    """Return a plan's summary (`pipeline.plan.summary`) as a person reads it."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("table")
+    table.add_column("stage")
+    for column in ("cached", "to do", "later, at most", "rejected", "quarantined"):
+        table.add_column(column, justify="right")
+    for track, stages in lines.items():
+        for number, line in enumerate(stages):
+            numbers = (line[name] for name in ("cached", "to_do", "later", "rejected", "quarantined"))
+            table.add_row(track if number == 0 else "", line["stage"], *map(str, numbers))
+    return table

@@ -1,0 +1,186 @@
+"""What is done, what is to do: every key of every row, before anything runs.
+
+A key depends on the recipe of its stage, on manifest values and on upstream KEYS only, so the whole walk needs the
+manifest and the ledger's fold, and no artifact.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests import ledger
+from manifests.keys import canonical, recipe_key
+from manifests.schema import TABLES
+from manifests.tables import Tables
+from pipeline.config import ConfigError, Run, StageSpec
+
+IMPORT = "import"  # the first line of every funnel: what the manifest itself rejects
+MEDIA_COLUMNS = {"file", "start_s", "fps", "frames", "crop"}  # what a Clip or a Picture is made of
+LONE_ATTEMPTS = 2  # a suspect that was alone in a worker so often, and ended neither time, is poison
+
+
+@dataclass
+class StageCount:
+    """One line of the funnel: `entered` is always the sum of the others."""
+
+    stage: str
+    entered: int = 0
+    done: int = 0
+    pending: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)
+    forgotten: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the line as the command prints it."""
+        line: dict[str, Any] = {"stage": self.stage, "in": self.entered, "done": self.done}
+        line |= {"rejected": dict(self.rejected), "quarantined": dict(self.quarantined), "pending": self.pending}
+        return line | ({"forgotten": self.forgotten} if self.forgotten else {})
+
+
+@dataclass
+class TrackPlan:
+    """One track: its usable rows, their keys in every stage, and how far each has come."""
+
+    track: str
+    specs: list[StageSpec]
+    rows: pa.Table  # usable rows, sorted by id, with the columns that stages need
+    keys: list[list[str]]  # [stage][row]
+    position: list[int]  # [row]: the first stage that is still to do; -1 if the row has ended (well or not)
+    counts: list[StageCount]  # import first, then the stages
+
+
+def plan_run(
+    run: Run, tables: Tables, folded: ledger.Fold, limit: int | None = None, until: str | None = None
+) -> list[TrackPlan]:
+    """Plan every track of a run against the ledger.
+
+    `limit` takes the first rows of each track (by id, which is as good as a random sample and does not change when
+    rows are added behind), `until` leaves out the stages after the one named.
+    """
+    names = {spec.name for specs in run.tracks.values() for spec in specs}
+    if until is not None and until not in names:
+        raise ConfigError(f"--until {until}: there is no such stage in this run; its stages are {', '.join(sorted(names))}")
+    return [plan_track(specs, track, tables, folded, limit, until) for track, specs in run.tracks.items()]
+
+
+def plan_track(
+    specs: Sequence[StageSpec],
+    track: str,
+    tables: Tables,
+    folded: ledger.Fold,
+    limit: int | None = None,
+    until: str | None = None,
+) -> TrackPlan:
+    """Plan one track; see `plan_run`."""
+    names = [spec.name for spec in specs]
+    if until in names:
+        specs = specs[: names.index(until) + 1]
+    rows, first = _usable_rows(tables, track, specs, limit)
+    keys = keys_of(rows, specs)
+    alive = list(range(rows.num_rows))
+    position = [-1] * rows.num_rows
+    counts = [first]
+    for number, spec in enumerate(specs):
+        count = StageCount(spec.name, entered=len(alive))
+        stage_keys, passed = keys[number], []
+        for row in alive:
+            state = folded.state.get(stage_keys[row])
+            if state == ledger.DONE:
+                passed.append(row)
+            elif state == ledger.REJECTED:
+                count.rejected[folded.reason[stage_keys[row]]] += 1
+            elif state == ledger.QUARANTINED:
+                count.quarantined[folded.reason[stage_keys[row]]] += 1
+            elif state == ledger.FORGOTTEN:
+                count.forgotten += 1
+            else:
+                count.pending += 1
+                position[row] = number
+        count.done = len(passed)
+        counts.append(count)
+        alive = passed
+    return TrackPlan(track, list(specs), rows, keys, position, counts)
+
+
+def keys_of(rows: pa.Table, specs: Sequence[StageSpec]) -> list[list[str]]:
+    """Return the recipe keys of every row in every stage, [stage][row]."""
+    known: dict[str, list[str]] = {}  # what stages made -> the keys of the stage that made it
+    ids = rows["id"].to_pylist()
+    keys = []
+    for spec in specs:
+        parts = [[f"{need}={part}" for part in _parts(need, known, ids, rows)] for need in spec.cls.needs]
+        digest = spec.digest
+        made = [recipe_key(digest, row) for row in zip(*parts, strict=True)] if parts else [digest] * len(ids)
+        keys.append(made)
+        known |= {column: made for column in spec.cls.makes}
+    return keys
+
+
+def _parts(need: str, known: dict[str, list[str]], ids: list[str], rows: pa.Table) -> list[str]:
+    if need in known:
+        return known[need]
+    if need in ("source", "character"):
+        return ids  # an id is a digest of content and segment
+    return [canonical(value) for value in rows[need].to_pylist()]
+
+
+def _usable_rows(
+    tables: Tables, track: str, specs: Sequence[StageSpec], limit: int | None
+) -> tuple[pa.Table, StageCount]:
+    """Return the rows that importing accepted, and the funnel's first line."""
+    needs = {need for spec in specs for need in spec.cls.needs}
+    wanted = (needs | MEDIA_COLUMNS) & set(TABLES[track].names)
+    rows = tables.read(track, columns=sorted({"id", "reject", *wanted})).sort_by("id")
+    if limit is not None:
+        rows = rows.slice(0, limit)
+    first = StageCount(IMPORT, entered=rows.num_rows)
+    first.rejected.update(reason for reason in rows["reject"].to_pylist() if reason is not None)
+    usable = rows.filter(pc.is_null(rows["reject"]))
+    first.done = usable.num_rows
+    return usable, first
+
+
+def summary(plans: Sequence[TrackPlan]) -> dict[str, list[dict[str, Any]]]:
+    """Return track -> a line for each stage. `to_do` waits now; `later` is the most that can still come from upstream."""
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for plan in plans:
+        later = 0
+        lines[plan.track] = []
+        for count in plan.counts[1:]:
+            line = {"stage": count.stage, "cached": count.done, "to_do": count.pending, "later": later}
+            line |= {"rejected": count.rejected.total(), "quarantined": count.quarantined.total()}
+            lines[plan.track].append(line)
+            later += count.pending
+    return lines
+
+
+def why_again(now: Run, other: Run) -> list[dict[str, Any]]:
+    """Return, for each stage of `other` that would not find the results of `now`, the fields that make it run again."""
+    lines = []
+    for track, specs in other.tracks.items():
+        before = {spec.name: spec for spec in now.tracks.get(track, [])}
+        stale: dict[str, str] = {}  # column -> the stage that will make it anew
+        for spec in specs:
+            old = before.get(spec.name)
+            fields = ["(new stage)"] if old is None else _differences(old.recipe, spec.recipe)
+            upstream = sorted({stale[need] for need in spec.cls.needs if need in stale})
+            if fields or upstream:
+                lines.append({"track": track, "stage": spec.name, "fields": fields, "upstream": upstream})
+                stale |= {column: spec.name for column in spec.cls.makes}
+    return lines
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
+    found = []
+    for name in sorted({*old, *new}):
+        before, after, where = old.get(name), new.get(name), f"{path}{name}"
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, f"{where}.")
+        elif before != after:
+            found.append(f"{where}: {before!r} -> {after!r}")
+    return found
