@@ -30,7 +30,7 @@ from stages import resolve
 from stages.stage import Reject, Row, Stage
 
 PR_SET_PDEATHSIG = 1
-LAST_WORDS_BYTES = 4000
+LAST_WORDS_CHARS = 4000
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,11 @@ def begin(root: str, words: str) -> None:
 def last_words(words: str, pid: int | None) -> str:
     """Return the end of what a dead worker wrote to its standard output and error."""
     try:
-        return Path(words, str(pid)).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        said = Path(words, str(pid)).read_bytes().decode(errors="replace")
     except OSError:
         return ""
+    told = [line for line in said.splitlines() if not line.startswith("Extension modules:")]  # a page of names
+    return "\n".join(told)[-LAST_WORDS_CHARS:].strip()
 
 
 def work(job: Job) -> list[Result]:
