@@ -161,10 +161,10 @@ class Committer:
             return
         commit_id = uuid.uuid4().hex
         rows = pa.Table.from_pylist([row | {"commit_id": commit_id} for row in self._waiting], schema=OUTCOMES)
-        stage = self._waiting[-1]["stage"]
-        faults.point("before_commit", stage)
+        stages = {row["stage"] for row in self._waiting}
+        faults.point("before_commit", *stages)
         self._append(rows, commit_id)
-        faults.point("after_commit", stage)
+        faults.point("after_commit", *stages)
         self._waiting.clear()
         self.commits += 1
         if self.commits % COMPACT_EVERY == 0:

@@ -1,0 +1,145 @@
+"""Real processes, killed at named steps and at random moments; then the same command again.
+
+After any kill: nothing lost, nothing doubled, done again at most what was in flight, and the funnel adds up.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from manifests import faults
+from manifests.ledger import fold
+from manifests.tables import Tables
+from pipeline.config import load
+from pipeline.verify import find_damaged
+from tests.rows import lines_of, put_sources, write_config
+
+CHAIN = {"first": "First", "second": "Second", "third": "Third"}
+NAMES = [f"n{number}" for number in range(12)] + ["reject me"]
+WHO = ("driver and workers", "the process at the step")
+MATRIX = [(step, stage, who) for step in faults.STEPS for stage in CHAIN for who in WHO]
+# each step, each stage and each kind of death at least once
+SOME = [entry for number, entry in enumerate(MATRIX) if number % 5 == 0]
+
+
+def start(config: Path, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", str(config), "--quiet"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen, timeout_s: float = 120) -> int:
+    said = process.communicate(timeout=timeout_s)[1].decode()
+    assert "Traceback" not in said, said
+    return process.returncode
+
+
+def truth_of(tmp_path: Path, names: list[str], stages: dict) -> dict[str, tuple]:
+    """What an uninterrupted run makes: key -> state and the sha256 of each artifact."""
+    root = tmp_path / "uninterrupted"
+    put_sources(root, names)
+    assert finish(start(write_config(tmp_path / "truth.yaml", root, stages))) == 0
+    return results_of(root)
+
+
+def results_of(root: Path) -> dict[str, tuple]:
+    rows = Tables(root).read("outcomes").to_pylist()
+    rows.sort(key=lambda row: (row["epoch"], row["seq"]))
+    settled = [row for row in rows if row["state"] in ("done", "rejected", "quarantined")]
+    return {row["key"]: (row["state"], row["made"], [a["sha256"] for a in row["artifacts"]]) for row in settled}
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory):
+    return truth_of(tmp_path_factory.mktemp("truth"), NAMES, CHAIN)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("step", "stage", "who"), MATRIX if os.environ.get("BODYDOUBLE_FULL") else SOME)
+def test_a_run_killed_at_a_step_loses_nothing_and_doubles_nothing(tmp_path, truth, step, stage, who):
+    root = tmp_path / "root"
+    put_sources(root, NAMES)
+    config = write_config(tmp_path / "run.yaml", root, CHAIN, commit_every=5)
+    fault = {"BODYDOUBLE_FAULT": f"{step}:{stage}:{1 if 'commit' in step else 2}", "BODYDOUBLE_FAULT_MARK": str(tmp_path / "died")}
+    if who == WHO[0]:
+        fault["BODYDOUBLE_FAULT_GROUP"] = "1"
+    code = finish(start(config, **fault))
+    assert (tmp_path / "died").exists()  # or the step was never passed, and this test would prove nothing
+    assert code == (-signal.SIGKILL if who == WHO[0] or "commit" in step else 0)  # a worker's death ends no run
+    assert finish(start(config)) == 0
+    assert results_of(root) == truth
+    assert fold(Tables(root)).state == {key: state for key, (state, _, _) in truth.items()}
+    assert find_damaged(Tables(root)) == []
+    assert not list(root.glob("artifacts/**/*.part"))
+    lines_of(load(config))  # adds up
+    doubled = Counter(row["key"] for row in Tables(root).read("outcomes").to_pylist() if row["state"] == "done")
+    assert max(doubled.values()) == 1
+
+
+@pytest.mark.faults
+def test_twenty_random_kills_over_two_thousand_items_lose_nothing_and_repeat_only_what_was_in_flight(tmp_path):
+    names = [f"n{number}" for number in range(2000)]
+    stages = {"trouble": ("Trouble", {"sleep_s": 0.05, "batch_size": 4, "log": str(tmp_path / "log")})}
+    root = tmp_path / "root"
+    put_sources(root, names)
+    config = write_config(tmp_path / "run.yaml", root, stages, workers=2)
+    chance = random.Random(20)
+    for _ in range(20):
+        process = start(config)
+        time.sleep(chance.uniform(1.5, 6.0))
+        assert process.poll() is None  # 2000 items take longer than twenty such lives
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert finish(start(config), 300) == 0
+    outcomes = Tables(root).read("outcomes", where="state = 'done'").to_pylist()
+    assert {row["item"] for row in outcomes} == {f"src_{name}" for name in names}
+    assert lines_of(load(config))["trouble"]["done"] == 2000
+    begun = Counter((tmp_path / "log").read_text().split())
+    in_flight = 2 * 4  # two workers, a batch of four each: what one kill can cost at most
+    assert begun.total() - 2000 <= 20 * in_flight
+    assert find_damaged(Tables(root)) == []
+
+
+@pytest.mark.faults
+def test_ctrl_c_ends_a_run_in_good_order(tmp_path):
+    names = [f"n{number}" for number in range(500)]
+    root = tmp_path / "root"
+    put_sources(root, names)
+    log = tmp_path / "log"
+    config = write_config(tmp_path / "run.yaml", root, {"trouble": ("Trouble", {"sleep_s": 0.05, "log": str(log)})})
+    process = start(config)
+    while not log.exists() or log.read_text().count("\n") < 30:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130
+    assert said.strip() == "stopped; what was finished is kept: run the same command again to go on"
+    assert 0 < lines_of(load(config))["trouble"]["done"] < 500
+
+
+@pytest.mark.faults
+def test_workers_die_with_their_driver(tmp_path):
+    root = tmp_path / "root"
+    put_sources(root, [f"n{number}" for number in range(200)])
+    log = tmp_path / "log"
+    config = write_config(tmp_path / "run.yaml", root, {"trouble": ("Trouble", {"sleep_s": 0.2, "log": str(log)})})
+    process = start(config)
+    while not log.exists():
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)  # the driver alone, not its group
+    process.communicate()
+    time.sleep(0.5)
+    size = log.stat().st_size
+    time.sleep(1.0)
+    assert log.stat().st_size == size
