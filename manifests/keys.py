@@ -5,6 +5,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+# one encoder for all: json.dumps would build a new one at each of a million calls
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
 KEY_CHARS = 32  # 128 bits: at 10**9 keys the chance of any collision is below 10**-20
 
 
@@ -15,7 +18,7 @@ def canonical(value: object) -> str:
         ValueError: `value` holds NaN or an infinity, which JSON cannot say.
         TypeError: `value` holds something JSON does not know (a path, an array).
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _encode(value)
 
 
 def digest(value: object) -> str:

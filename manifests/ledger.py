@@ -73,9 +73,10 @@ def fold_rows(log: pa.Table) -> Fold:
     if not np.array_equal(order, np.arange(len(order))):
         log = log.take(pa.array(order))
     folded = Fold()
-    keys = log["key"].to_pylist()
-    states = log["state"].dictionary_encode().to_pylist()  # a few words, shared: no million copies of "done"
-    folded.state = dict(zip(keys, states, strict=True))
+    # a few words, shared: no million copies of "done", and no million Arrow scalars
+    states = log["state"].combine_chunks().dictionary_encode()
+    words = states.dictionary.to_pylist()
+    folded.state = dict(zip(log["key"].to_pylist(), map(words.__getitem__, states.indices.to_numpy()), strict=True))
     for key, state, reason in _unsettled(log):
         if state == STARTED:
             folded.attempts[key] = folded.attempts.get(key, 0) + 1

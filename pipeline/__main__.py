@@ -107,14 +107,15 @@ def run(
     progress = Progress(quiet)
     signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
-        execute(loaded, limit, until, progress, verify)
+        plans = execute(loaded, limit, until, progress, verify)
     except KeyboardInterrupt:
         progress.end()
         click.echo("stopped; what was finished is kept: run the same command again to go on", err=True)
         sys.exit(130)
     finally:
         progress.end()
-    counts = funnels.funnel(loaded)
+    idle = limit is None and until is None and all(position < 0 for plan in plans for position in plan.position)
+    counts = {plan.track: plan.counts for plan in plans} if idle else funnels.funnel(loaded)
     if as_json:
         _print_json(funnels.as_json(counts))
         return

@@ -127,6 +127,8 @@ def _check_order(track: str, specs: list[StageSpec]) -> None:
     known = {"sources": {"source"}, "characters": {"character"}, "pairs": {"source", "character"}}[track]
     known |= set(TABLES[track].names)
     for spec in specs:
+        if not getattr(spec.cls, "needs", ()):
+            raise ConfigError(f"stages.{track}.{spec.name}: {spec.use} declares no `needs`, so all its rows would share a key")
         missing = [need for need in spec.cls.needs if need not in known]
         if missing:
             raise ConfigError(

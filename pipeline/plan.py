@@ -109,24 +109,18 @@ def plan_track(
 
 def keys_of(rows: pa.Table, specs: Sequence[StageSpec]) -> list[list[str]]:
     """Return the recipe keys of every row in every stage, [stage][row]."""
-    known: dict[str, list[str]] = {}  # what stages made -> the keys of the stage that made it
     ids = rows["id"].to_pylist()
+    parts: dict[str, list[str]] = {word: ids for word in ("source", "character")}  # an id digests content and segment
     keys = []
     for spec in specs:
-        parts = [[f"{need}={part}" for part in _parts(need, known, ids, rows)] for need in spec.cls.needs]
+        for need in spec.cls.needs:
+            if need not in parts:  # a column of the manifest counts with its value, written once for all stages
+                parts[need] = [f"{need}={canonical(value)}" for value in rows[need].to_pylist()]
         digest = spec.digest
-        made = [recipe_key(digest, row) for row in zip(*parts, strict=True)] if parts else [digest] * len(ids)
+        made = [recipe_key(digest, row) for row in zip(*(parts[need] for need in spec.cls.needs), strict=True)]
         keys.append(made)
-        known |= {column: made for column in spec.cls.makes}
+        parts |= {column: [f"{column}={key}" for key in made] for column in spec.cls.makes}
     return keys
-
-
-def _parts(need: str, known: dict[str, list[str]], ids: list[str], rows: pa.Table) -> list[str]:
-    if need in known:
-        return known[need]
-    if need in ("source", "character"):
-        return ids  # an id is a digest of content and segment
-    return [canonical(value) for value in rows[need].to_pylist()]
 
 
 def _usable_rows(

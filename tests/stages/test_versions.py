@@ -1,0 +1,59 @@
+"""A stage whose code changed must get a new version, or someone must write down that its results did not change.
+
+`stage_versions.json` holds for each stage its version and the digest of its code, comments and layout left out. When
+the code changed: raise `version` in the stage (its results are made again), or, if the results are the same, leave it;
+then run `make acknowledge`.
+"""
+
+import ast
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from stages import STAGES, resolve
+
+FILE = Path(__file__).parent / "stage_versions.json"
+ROOT = Path(__file__).parents[2]
+# what a stage's results hang on beside its own file
+ALSO = {
+    "probe": ["manifests/media.py", "manifests/decoding.py"],
+    "skeleton": [
+        "manifests/media.py", "manifests/decoding.py", "model/skeleton.py",
+        *(f"stages/{p.name}" for p in sorted((ROOT / "stages").glob("skeleton_*.py"))),
+        "stages/tracking.py", "stages/looks.py",
+    ],
+}  # fmt: skip
+
+
+def code_digest(files: list[str]) -> str:
+    """Digest of the syntax trees without docstrings: comments and layout do not count."""
+    whole = hashlib.sha256()
+    for file in files:
+        tree = ast.parse((ROOT / file).read_text())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+                body[0].value.value = ""
+        whole.update(ast.dump(tree).encode())
+    return whole.hexdigest()[:32]
+
+
+def state_of_the_code() -> dict[str, dict[str, object]]:
+    state = {}
+    for track, listed in STAGES.items():
+        for name, use in listed.items():
+            file = use.partition(":")[0].replace(".", "/") + ".py"
+            state[f"{track}.{name}"] = {"version": resolve(use).version, "code": code_digest([file, *ALSO.get(name, [])])}
+    return state
+
+
+@pytest.mark.parametrize("stage", sorted(f"{track}.{name}" for track, listed in STAGES.items() for name in listed))
+def test_a_stages_code_changes_only_with_its_version_or_an_acknowledgement(stage):
+    written, now = json.loads(FILE.read_text()).get(stage), state_of_the_code()[stage]
+    assert written == now, f"{stage} changed: raise its `version` if its results change, then `make acknowledge`"
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(state_of_the_code(), indent=2) + "\n")
