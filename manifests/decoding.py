@@ -30,6 +30,7 @@ REASONS: Final = {
     "not_video": "the file is a picture",
     "not_picture": "the file is no picture of a known format",
     "no_video_stream": "a container without a moving picture, such as sound alone",
+    "unknown_codec": "a video stream in a coding that is not known",
     "no_frames": "a video stream in which nothing can be decoded",
     "damaged": "a decoder reports errors in the data",
     "truncated": "the file ends before its contents do",

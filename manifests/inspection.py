@@ -150,8 +150,10 @@ def _decode(file: "av.container.InputContainer", name: str, limits: Limits) -> t
     stream = file.streams.best("video")
     if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
         raise MediaError("no_video_stream", f"{name!r} ({file.format.name}) holds no moving picture")
-    stream.thread_type = "NONE"
     context = stream.codec_context
+    if context is None:
+        raise MediaError("unknown_codec", f"the video stream of {name!r} is in a coding that FFmpeg does not know")
+    stream.thread_type = "NONE"
     context.options = {"max_pixels": str(limits.max_pixels)}  # also for sizes that the stream changes to later
     _check_pixels(name, context.width, context.height, limits)
     declared = stream.duration * stream.time_base if stream.duration and stream.time_base else 0

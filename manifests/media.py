@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from manifests.decoding import REASONS, FileReader, MediaError, Pixels, frames_on_screen
 
@@ -68,14 +69,12 @@ class Clip:
         last: Pixels | None = None  # the picture with which the chunk before ended, if this one begins with it
         for start in range(0, self.frames, size):
             indices = wanted[start : start + size]
-            unique, places = np.unique(indices, return_inverse=True)
-            if last is None:
-                pictures = reader.frames(unique)
-            else:
-                pictures = np.concatenate([last, reader.frames(unique[1:])]) if len(unique) > 1 else last
+            chunk = _pictures(reader, indices, last)
             stays = start + size < self.frames and wanted[start + size] == indices[-1]
-            last = pictures[-1:].copy() if stays else None
-            yield _cropped(pictures if len(unique) == len(indices) else pictures[places], self.crop)
+            last = chunk[-1:].copy() if stays else None
+            chunk = _cropped(chunk, self.crop)
+            yield chunk
+            del chunk  # so that its memory can serve the next
 
     def read(self) -> Pixels:
         """Return all frames, uint8 [frames, H, W, 3]; raises as `chunks` does."""
@@ -149,6 +148,16 @@ def read_rgba(path: str) -> Pixels:
             raise MediaError("too_many_pixels", f"{name!r}: {error}") from None
         except PILLOW_ERRORS as error:
             raise MediaError("damaged", f"{name!r} cannot be decoded: {error}") from None
+
+
+def _pictures(reader: FileReader, indices: NDArray[np.int64], last: Pixels | None) -> Pixels:
+    """Decode the pictures of never decreasing `indices`, each but once; `last` is the first of them if it is there."""
+    unique, places = np.unique(indices, return_inverse=True)
+    if last is None:
+        pictures = reader.frames(unique)
+    else:
+        pictures = np.concatenate([last, reader.frames(unique[1:])]) if len(unique) > 1 else last
+    return pictures if len(unique) == len(indices) else pictures[places]
 
 
 def _cropped(pixels: Pixels, crop: Crop | None) -> Pixels:
