@@ -80,7 +80,7 @@ def walks(plan: TrackPlan, tables: Tables, folded: Fold) -> Iterator[Walk]:
         earlier = results(tables, [key for key in settled.values() if folded.state[key] == DONE])
         given = plan.rows.take(chunk).to_pylist()
         for row, columns in zip(chunk, given, strict=True):
-            walk = Walk(plan, row, plan.position[row], _with_media(plan.track, columns))
+            walk = Walk(plan, row, plan.position[row], with_media(plan.track, columns))
             for stage in range(len(plan.specs)):
                 key = settled.get((row, stage))
                 if key in earlier:
@@ -90,7 +90,7 @@ def walks(plan: TrackPlan, tables: Tables, folded: Fold) -> Iterator[Walk]:
             yield walk
 
 
-def _with_media(track: str, columns: dict[str, Any]) -> dict[str, Any]:
+def with_media(track: str, columns: dict[str, Any]) -> dict[str, Any]:
     """Add the word `source` or `character`: the file and what of it is meant."""
     crop = tuple(columns["crop"]) if columns.get("crop") else None
     if track == "sources":

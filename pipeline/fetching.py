@@ -41,6 +41,10 @@ class Fetched:
     reject: str | None = None
     reject_detail: str | None = None
 
+    def with_true_name(self, detail: str, location: str) -> str:
+        """Return a sentence of a decoder with the file's temporary name replaced by where it came from."""
+        return detail.replace(os.path.basename(self.path), location) if self.temporary and self.path else detail
+
 
 class Fetcher:
     """Reads files and fetches URLs for the import into one root; safe to use from several threads."""
@@ -69,6 +73,12 @@ class Fetcher:
             return self._download(entry)
         except DownloadError as error:
             return Fetched(reject=error.reason, reject_detail=error.detail)
+
+    def known(self, file: str, sha256: str, size: int) -> Fetched | None:
+        """Return a file that an earlier import fetched, if it is still there and can be read on this machine."""
+        if "://" in file or not os.path.isfile(file):
+            return None
+        return Fetched(file, Found(file, sha256, size))
 
     def exists(self, file: str) -> bool:
         """Say whether the file of a row is still there."""
@@ -178,7 +188,7 @@ def _opened(url: str | None) -> Any:
 
 
 def _errors_of_drivers() -> tuple[type[Exception], ...]:
-    """Return what an object store may raise, with the bases of what s3fs, gcsfs and adlfs let through, if they are loaded."""
+    """Return what an object store may raise; with the bases of what s3fs, gcsfs and adlfs let through, if loaded."""
     names = (
         ("botocore.exceptions", "BotoCoreError"),
         ("aiohttp", "ClientError"),

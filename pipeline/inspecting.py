@@ -1,13 +1,16 @@
 """What the ledger knows: quarantined rows, one row's history, and sending rows round again."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from manifests import ledger
 from manifests.ledger import Committer, Outcome
 from manifests.lease import Lease
 from manifests.schema import TRACKS
+from manifests.store import Artifact, ArtifactDamaged, Store
 from manifests.tables import TableError, Tables
+from pipeline.feed import with_media
 
 SHOWN = ["track", "item", "stage", "state", "reason", "detail", "written_at"]
 
@@ -77,6 +80,60 @@ def find(tables: Tables, item: str) -> tuple[str, dict[str, Any]]:
     if not found:
         raise TableError(f"no row of {', '.join(TRACKS)} under {tables.root} has an id that begins with {item!r}")
     raise TableError(f"several ids begin with {item!r}: {', '.join(row['id'] for _, row in found)}; give more of it")
+
+
+def look(root: str, items: list[str], out: Path | None = None) -> list[dict[str, str]]:
+    """Draw the skeleton of rows over their frames; returns for each its id and where the pictures lie.
+
+    Without `items`, every row that has a skeleton.
+
+    Raises:
+        TableError: a row has no skeleton (and why), or its file or its skeleton is gone.
+    """
+    tables, store = Tables(root), Store(root)
+    found = [find(tables, item) for item in items] or [
+        (track, row) for track in ("sources", "characters") for row in tables.read(track, where="reject IS NULL").to_pylist()
+    ]
+    folder = out or Path(tables.root) / "look"
+    drawn = []
+    for track, row in sorted(found, key=lambda each: str(each[1]["id"])):
+        made = _newest_skeleton(tables, row["id"])
+        if isinstance(made, str):
+            if items:
+                raise TableError(f"{row['id']} has no skeleton to draw: {made}")
+            continue
+        try:
+            arrays = {each["column"]: store.get(Artifact(**each)) for each in made}
+            drawn.append(_draw(track, with_media(track, row), arrays, folder))
+        except ArtifactDamaged as error:
+            raise TableError(f"{error}; `bodydouble run RUN.yaml --verify` makes it again") from error
+    return drawn
+
+
+def _newest_skeleton(tables: Tables, item: str) -> list[dict[str, Any]] | str:
+    """Return the artifacts of the newest outcome with a skeleton, or why there is none."""
+    rows = ledger.latest(tables, f"item = '{item}'")
+    for row in reversed(rows):
+        if row["state"] == ledger.DONE and any(each["column"] == "skeleton" for each in row["artifacts"] or []):
+            return list(row["artifacts"])
+    if not rows:
+        return "no stage has seen it yet; `bodydouble run` it first"
+    return f"{rows[-1]['stage']} says {rows[-1]['state']} {rows[-1]['reason'] or ''} {rows[-1]['detail'] or ''}".strip()
+
+
+def _draw(track: str, columns: dict[str, Any], arrays: dict[str, Any], folder: Path) -> dict[str, str]:
+    from PIL import Image
+
+    from pipeline.look import look_clip, overlay
+
+    item, skeleton, boxes = columns["id"], arrays["skeleton"], arrays.get("boxes")
+    if track == "sources":
+        video, sheet = look_clip(columns["source"], skeleton, folder, item, boxes=boxes)
+        return {"id": item, "sheet": str(sheet), "video": str(video)}
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet = folder / f"{item}.png"
+    Image.fromarray(overlay(columns["character"].rgb()[None], skeleton, boxes)[0]).save(sheet)
+    return {"id": item, "sheet": str(sheet)}
 
 
 def as_text(told: dict[str, Any]) -> str:

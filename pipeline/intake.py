@@ -8,29 +8,20 @@ import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
 from manifests.decoding import MediaError
 from manifests.download import DownloadLimits
 from manifests.entries import Entry, Given
-from manifests.inspection import Limits, PictureFacts, VideoFacts, inspect_picture, inspect_video
+from manifests.inspection import Limits, PictureFacts, inspect_picture, inspect_video
 from manifests.lease import Lease
 from manifests.lists import MediaList
-from manifests.rows import (
-    Row,
-    character_row,
-    contradicts,
-    facts_in,
-    id_of_place,
-    merge,
-    rejected_row,
-    source_row,
-)
+from manifests.rows import Row, character_row, contradicts, facts_in, id_of_place, merge, rejected_row, source_row
 from manifests.sandbox import Sandbox
 from manifests.schema import TABLES
 from manifests.segments import Cutting, FilmFacts, TimeSpan, segments_of
@@ -41,20 +32,23 @@ BATCH_PLACES: Final = 500
 BATCH_S: Final = 30.0
 _AHEAD: Final = 16  # places that are fetched or hashed before their turn
 _COMPACT_AFTER: Final = 50  # writes
+_LOOKED_UP: Final = 1000  # ids or URLs in one question to the table
+_OF_KNOWN: Final = ["file", "file_sha256", "file_bytes", "origins"]
 
 Facts = FilmFacts | PictureFacts
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class ImportOptions:
     """How a list is imported."""
 
-    cutting: Cutting = Cutting()
+    cutting: Cutting = field(default_factory=Cutting)
     shots: bool = False
     shot_threshold: float = 0.5
-    given: Given = Given()  # for what a row leaves open
-    limits: Limits = Limits()
-    downloads: DownloadLimits = DownloadLimits()
+    given: Given = field(default_factory=Given)  # for what a row leaves open
+    limits: Limits = field(default_factory=Limits)
+    downloads: DownloadLimits = field(default_factory=DownloadLimits)
     allow_private_hosts: bool = False
     refetch: bool = False  # fetch URLs again that were fetched before
     workers: int = 2
@@ -133,7 +127,7 @@ class Intake:
         """Give the places of the list in order, each read or fetched a little ahead of its turn."""
         grouped = (list(group) for _, group in itertools.groupby(self.found, key=lambda entry: entry.location))
         with ThreadPoolExecutor(max(4, self.options.workers), thread_name_prefix="fetch") as pool:
-            coming: deque[tuple[list[Entry], Any]] = deque()
+            coming: deque[tuple[list[Entry], Fetched | Future[Fetched]]] = deque()
             try:
                 for entries, known in self._with_known(grouped):
                     coming.append((entries, known or pool.submit(self._fetch, entries[0])))
@@ -151,44 +145,41 @@ class Intake:
 
     def _with_known(self, groups: Iterable[list[Entry]]) -> Iterator[tuple[list[Entry], Fetched | None]]:
         """Give each group with the file that an earlier import fetched from its URL, if there is one."""
-        for some in _chunks(groups, 100):
+        for some in _chunks(groups, _LOOKED_UP):
             urls = [] if self.options.refetch else [entries[0].location for entries in some if entries[0].url]
-            known = {}
+            known: dict[str, Fetched | None] = {}
             if urls:
-                wanted = ", ".join(_quoted(url) for url in urls)
-                where = f"array_has_any(origins, [{wanted}]) AND reject IS NULL"
-                columns = ["file", "file_sha256", "file_bytes", "origins"]
-                for row in self.tables.read(self.kind, columns=columns, where=where).to_pylist():
-                    if self._fetcher.exists(row["file"]):
-                        known.update({url: Fetched.of_row(row, url) for url in row["origins"]})
+                where = f"array_has_any(origins, [{_listed(urls)}]) AND reject IS NULL"
+                for row in self.tables.read(self.kind, columns=_OF_KNOWN, where=where).to_pylist():
+                    fetched = self._fetcher.known(row["file"], row["file_sha256"], row["file_bytes"])
+                    known.update(dict.fromkeys(row["origins"], fetched))
             for entries in some:
                 yield entries, known.get(entries[0].location)
 
     def _take(self, batch: list[_Place]) -> Iterator[int]:
-        """Make the rows of a batch, decoding what the table does not know yet."""
-        known: dict[str, Facts | MediaError] = dict(self._known_facts(batch))
-        todo: dict[str, _Place] = {}
+        """Make the rows of a batch, decoding what the table does not know yet; gives the entries dealt with."""
+        facts: dict[str, Facts | MediaError] = dict(self._known_facts(batch))
+        todo: dict[str, str] = {}  # SHA-256 -> path of the first file with these bytes
+        for fetched in (place.fetched for place in batch):
+            if fetched.found and fetched.path and fetched.found.sha256 not in facts:
+                todo.setdefault(fetched.found.sha256, fetched.path)
+        inspect = inspect_source if self.kind == "sources" else inspect_character
+        looked = self._box.map(inspect, [(path, self.options.limits) for path in todo.values()])
         for place in batch:
-            if place.fetched.found and place.fetched.path and place.fetched.found.sha256 not in known:
-                todo.setdefault(place.fetched.found.sha256, place)
-        jobs = [(place.fetched.path or "", self.options.limits) for place in todo.values()]
-        looked = self._box.map(inspect_source if self.kind == "sources" else inspect_character, jobs)
-        for place in batch:
-            sha256 = place.fetched.found.sha256 if place.fetched.found else None
-            while sha256 is not None and sha256 not in known:
-                (path, _), facts = next(looked)
-                known[next(sha for sha, other in todo.items() if other.fetched.path == path)] = facts
+            sha256 = place.fetched.found.sha256 if place.fetched.found else ""
+            if sha256 in todo and sha256 not in facts:  # results come in the order of `todo`: the next is this one's
+                facts[sha256] = next(looked)[1]
                 self.summary.decoded += 1
-            self._add(place, known[sha256] if sha256 is not None else None)
+            self._add(place, facts.get(sha256))
             yield len(place.entries)
             if time.monotonic() - self._written_s > BATCH_S:
                 self._write()
 
     def _known_facts(self, batch: list[_Place]) -> Iterator[tuple[str, Facts]]:
-        hashes = {place.fetched.found.sha256 for place in batch if place.fetched.found}
+        hashes = sorted({place.fetched.found.sha256 for place in batch if place.fetched.found})
         if not hashes:
             return
-        where = f"file_sha256 IN ({', '.join(map(_quoted, sorted(hashes)))}) AND width IS NOT NULL"
+        where = f"file_sha256 IN ({_listed(hashes)}) AND width IS NOT NULL"
         for row in self.tables.read(self.kind, where=where).to_pylist():
             if self.kind == "sources":
                 yield row["file_sha256"], facts_in(row)
@@ -197,34 +188,113 @@ class Intake:
 
     def _add(self, place: _Place, facts: Facts | MediaError | None) -> None:
         """Make the rows of one place."""
-        summary, fetched = self.summary, place.fetched
-        summary.entries += len(place.entries)
-        summary.fetched += fetched.temporary
-        summary.secrets += sum(entry.had_secret for entry in place.entries)
-        spans: list[TimeSpan] | None = None
-        if isinstance(facts, FilmFacts) and self.options.shots and fetched.path:
-            from pipeline.shot_cache import ShotCache
+        entries, fetched, found = place.entries, place.fetched, place.fetched.found
+        self.summary.entries += len(entries)
+        self.summary.fetched += fetched.temporary
+        self.summary.secrets += sum(entry.had_secret for entry in entries)
+        entries = [replace(entry, given=entry.given.or_else(self.options.given)) for entry in entries]
+        shots: list[TimeSpan] | None = None
+        if isinstance(facts, FilmFacts) and self.options.shots and found is not None and fetched.path is not None:
+            from pipeline.shot_cache import shots_in
 
-            assert fetched.found is not None
-            cache = ShotCache(self.tables.root, self.options.shot_threshold)
-            facts_or_error = cache.spans(fetched.path, fetched.found.sha256, facts)
-            if isinstance(facts_or_error, MediaError):
-                facts = facts_or_error
-            else:
-                spans = facts_or_error
-        if facts is None or isinstance(facts, MediaError):
+            try:
+                shots = shots_in(self.tables.root, fetched.path, found.sha256, facts, self.options.shot_threshold)
+            except MediaError as error:
+                facts = error
+        if found is None or facts is None or isinstance(facts, MediaError):
             self._fetcher.drop(fetched)
-            reason, detail = (fetched.reject, fetched.reject_detail) if facts is None else (facts.reason, facts.detail)
-            for entry in place.entries:
-                entry = self._completed(entry)
-                self._put(rejected_row(self.kind, entry, reason or "unknown", detail or "", fetched.found))
+            reason, detail = fetched.reject or "", fetched.reject_detail or ""
+            if isinstance(facts, MediaError):
+                reason, detail = facts.reason, facts.detail
+            for entry in entries:
+                self._put(rejected_row(self.kind, entry, reason, fetched.with_true_name(detail, entry.location), found))
             return
-        found = self._fetcher.publish(fetched)
-        self._stale.add(id_of_place(self.kind, place.entries[0].location))
-        for entry in map(self._completed, place.entries):
+        self._fetcher.publish(fetched)
+        self._stale.add(id_of_place(self.kind, entries[0].location))
+        for entry in entries:
             self._stale.add(id_of_place(self.kind, f"{self.found.path}#{entry.line}"))
             if isinstance(facts, FilmFacts):
-                for segment in segments_of(facts, entry.span, self.options.cutting, spans):
+                for segment in segments_of(facts, entry.span, self.options.cutting, shots):
                     self._put(source_row(found, entry, facts, segment))
             else:
                 self._put(character_row(found, entry, facts))
+
+    def _put(self, row: Row) -> None:
+        before = self._pending.get(row["id"])
+        self.summary.contradictions += contradicts(before, row)
+        self._pending[row["id"]] = merge(before, row, lambda _file: True)
+
+    def _write(self) -> None:
+        """Merge what is pending with what the table has, and write what that changes."""
+        self._written_s = time.monotonic()
+        there: dict[str, Row] = {}
+        for ids in _chunks(sorted({*self._pending, *self._stale}), _LOOKED_UP):
+            rows = self.tables.read(self.kind, where=f"id IN ({_listed(ids)})")
+            there.update({row["id"]: row for row in rows.to_pylist()})
+        changed = []
+        for key, row in self._pending.items():
+            old = there.get(key)
+            merged = merge(old, row, self._fetcher.exists)
+            if merged != old:
+                changed.append(merged)
+            self._count(old, merged, row)
+        gone = [key for key in self._stale if key in there and key not in self._pending]
+        self.summary.replaced += len(gone)
+        self._pending, self._stale = {}, set()
+        if changed or gone:
+            self._lease.check()
+            self._writes += 1
+        if changed:
+            self.tables.upsert(self.kind, pa.Table.from_pylist(changed, schema=TABLES[self.kind]))
+        if gone:
+            self.tables.delete(self.kind, f"id IN ({_listed(gone)})")
+
+    def _count(self, old: Row | None, merged: Row, row: Row) -> None:
+        summary = self.summary
+        summary.new += old is None
+        summary.merged += old is not None and merged != old
+        summary.unchanged += merged == old
+        summary.contradictions += contradicts(old, row)
+        if merged["reject"] is not None:
+            summary.rejected[merged["reject"]] += 1
+
+
+def inspect_source(job: tuple[str, Limits]) -> FilmFacts:
+    """Decode a film, in a child process, and return what the table says of it."""
+    facts = inspect_video(*job)
+    return FilmFacts(
+        facts.width, facts.height, facts.rotation, facts.file_fps, facts.frames, facts.duration_s,
+        facts.variable_fps, facts.codec, facts.pixel_format, facts.has_audio,
+    )  # fmt: skip
+
+
+def inspect_character(job: tuple[str, Limits]) -> PictureFacts:
+    """Decode a picture, in a child process."""
+    return inspect_picture(*job)
+
+
+def _place(entries: list[Entry], fetched: Fetched | Future[Fetched]) -> _Place:
+    return _Place(entries, fetched if isinstance(fetched, Fetched) else fetched.result())
+
+
+def _batches(places: Iterator[_Place]) -> Iterator[list[_Place]]:
+    """Give places in batches that are full, or that have waited long enough."""
+    batch: list[_Place] = []
+    began = time.monotonic()
+    for place in places:
+        batch.append(place)
+        if len(batch) >= BATCH_PLACES or time.monotonic() - began > BATCH_S:
+            yield batch
+            batch, began = [], time.monotonic()
+    if batch:
+        yield batch
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
