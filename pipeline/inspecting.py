@@ -118,7 +118,10 @@ def _newest_skeleton(tables: Tables, item: str) -> list[dict[str, Any]] | str:
             return list(row["artifacts"])
     if not rows:
         return "no stage has seen it yet; `bodydouble run` it first"
-    return f"{rows[-1]['stage']} says {rows[-1]['state']} {rows[-1]['reason'] or ''} {rows[-1]['detail'] or ''}".strip()
+    last = rows[-1]
+    detail = (last["detail"] or "").strip().splitlines()
+    why = f" {last['reason']}: {detail[-1]}" if detail else ""
+    return f"stage {last['stage']} ended it as {last['state']}{why}"
 
 
 def _draw(track: str, columns: dict[str, Any], arrays: dict[str, Any], folder: Path) -> dict[str, str]:

@@ -125,7 +125,7 @@ def test_a_config_is_validated_and_a_mistake_is_one_line(config, tmp_path):
 def test_look_at_a_row_without_a_skeleton_says_why(config):
     assert "no stage has seen it yet" in call("look", "src_a", "--root", config, code=2).output
     call("run", config, "--quiet")
-    assert "trouble says quarantined KeyError" in call("look", "src_raise_me", "--root", config, code=2).output
+    assert "stage trouble ended it as quarantined KeyError: " in call("look", "src_raise_me", "--root", config, code=2).output
     assert "name an ID, or --all" in call("look", "--root", config, code=2).output
 
 
