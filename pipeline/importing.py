@@ -19,7 +19,7 @@ PLAIN_EVERY_S: Final = 10.0  # without a terminal: one line at this interval
 _FULL: Final = ("No space left on device", "Disk quota exceeded")
 
 
-class ImportFailed(UserError):
+class ImportFailedError(UserError):
     """An import came to an end that the user can do something about; what was written before is whole."""
 
     exit_code = 1
@@ -43,7 +43,7 @@ def import_list(
     Raises:
         ListError: the list as a whole cannot be read (manifests/lists.py).
         LeaseTaken: another process writes to this root.
-        ImportFailed: the disk is full.
+        ImportFailedError: the disk is full.
     """
     from manifests.lists import open_list
     from pipeline.intake import ImportOptions, Intake
@@ -95,7 +95,7 @@ def _full_disk_in_one_line(root: str) -> Iterator[None]:
         yield
     except OSError as error:
         if any(words in str(error) for words in _FULL):
-            raise ImportFailed(f"{root}: the disk is full; free some space and import again, it goes on") from error
+            raise ImportFailedError(f"{root}: the disk is full; make room and import again: it goes on") from error
         raise
 
 
@@ -149,7 +149,7 @@ def _cores() -> int:
 @click.option("--shots", is_flag=True, help="Cut at shots (needs the extra `shots`).")
 @click.option("--shot-threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Lower: more cuts.")
 def sources(
-    list_: str, root: str, fps: float | None, max_frames: int | None, min_frames: int, shots: bool,
+    *, list_: str, root: str, fps: float | None, max_frames: int | None, min_frames: int, shots: bool,
     shot_threshold: float, **shared: Any,
 ) -> None:  # fmt: skip
     """Import films. Each becomes one segment or more: a row of the table `sources`.
