@@ -74,7 +74,9 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseLost if another process took the lease over."""
         if self._lost.is_set():
-            raise LeaseLost(f"another process took over {self.root} because this one stood still; nothing was lost, run again")
+            raise LeaseLost(
+                f"another process took over {self.root} because this one stood still; nothing was lost, run again"
+            )
 
     def release(self) -> None:
         """Give the lease back, so that the next taker need not wait."""
@@ -89,7 +91,9 @@ class Lease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # on a full disk the release cannot be written; the lease then ends with the process, and the first error counts
         with contextlib.suppress(OSError):
             self.release()
@@ -164,7 +168,7 @@ class Lease:
 
 
 def _start_of_process(pid: int) -> str | None:
-    """Return boot and start time of a process on this machine, so that a pid used again is not taken for the old one."""
+    """Return boot and start time of a process here, so that a pid that is used again is not taken for the old one."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as boot, open(f"/proc/{pid}/stat") as stat:
             fields = stat.read().rpartition(")")[2].split()
@@ -179,4 +183,4 @@ def _process_is_gone(lease: dict[str, Any]) -> bool:
     mine = _start_of_process(os.getpid())
     if mine is None or mine.split(":")[0] != lease["started"].split(":")[0]:
         return False  # no /proc here, or another boot of a machine with this name: leave it to the counter
-    return _start_of_process(lease["pid"]) != lease["started"]
+    return bool(_start_of_process(lease["pid"]) != lease["started"])

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from manifests.entries import Entry, Given
+from manifests.facts import FilmFacts
 from manifests.inspection import PictureFacts
 from manifests.keys import digest
 from manifests.licences import normalise, normalise_consent, strictest, strictest_consent
 from manifests.schema import TABLES
-from manifests.segments import FilmFacts, Segment
+from manifests.segments import Segment
 
 Row = dict[str, Any]
 

@@ -34,7 +34,9 @@ _GIVEN = [
 ]
 
 _VERDICT_OF_IMPORT = [
-    _field("reject", _TEXT, "why the row cannot be used, a short name (missing, damaged, too_large, ...); null if usable"),
+    _field(
+        "reject", _TEXT, "why the row cannot be used, a short name (missing, damaged, too_large, ...); null if usable"
+    ),
     _field("reject_detail", _TEXT, "one sentence for the person who asks; null if usable"),
 ]
 
@@ -116,4 +118,5 @@ TABLES: Final = {"sources": SOURCES, "characters": CHARACTERS, "pairs": PAIRS, "
 
 def comment_of(field: pa.Field) -> str:
     """Return the comment that stands beside a column in this file."""
-    return (field.metadata or {}).get(b"comment", b"").decode()
+    comment: bytes = (field.metadata or {}).get(b"comment", b"")
+    return comment.decode()

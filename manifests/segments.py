@@ -13,6 +13,7 @@ from typing import Final
 
 from manifests.decoding import EDGE_S
 from manifests.entries import Span
+from manifests.facts import FilmFacts
 
 TimeSpan = tuple[float, float]  # first instant and end, seconds from the start of the file
 
@@ -23,22 +24,6 @@ USUAL_RATES: Final = (
 MOST_ABOVE_FILE: Final = 1.05  # 24 to 25 frames a second repeats one frame a second; 24 to 30 repeats every fourth
 MOST_PAST_END_S: Final = 1.0  # lists often give a clip's length in whole seconds
 _DECIMALS: Final = 6
-
-
-@dataclass(frozen=True)
-class FilmFacts:
-    """What a film holds, as the table `sources` says it: px of the upright picture, seconds, frames a second."""
-
-    width: int
-    height: int
-    rotation: int
-    file_fps: float
-    file_frames: int
-    file_duration_s: float
-    variable_fps: bool
-    codec: str
-    pixel_format: str
-    has_audio: bool
 
 
 @dataclass(frozen=True)

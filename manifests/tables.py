@@ -81,7 +81,7 @@ class Tables:
         Raises:
             TableError: the condition, a column, the version or the tag is not understood.
         """
-        schema = TABLES[name] if name in TABLES else None
+        schema = TABLES.get(name)
         for column in columns or []:
             if schema is not None and column not in schema.names:
                 raise TableError(_unknown_column(name, column, schema))
@@ -154,7 +154,9 @@ class Tables:
             else:
                 dataset.tags.create(tag, number)
         except (ValueError, OSError) as error:
-            raise TableError(f"version {number} of table {name} cannot be tagged {tag!r}: {_first_line(error)}") from error
+            raise TableError(
+                f"version {number} of table {name} cannot be tagged {tag!r}: {_first_line(error)}"
+            ) from error
         return number
 
     def compact(self, name: str, keep: timedelta = KEEP_OLD_VERSIONS) -> None:

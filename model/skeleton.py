@@ -88,6 +88,18 @@ def box_of(points: Points, min_score: float) -> NDArray[np.float32] | None:
     return np.concatenate([seen[:, :2].min(axis=0), seen[:, :2].max(axis=0)]).astype(np.float32)
 
 
+def same_body(a: Points, b: Points, min_score: float) -> bool:
+    """Say whether two skeletons `[133, 3]` are of one body: more than half of the head and shoulder points that both
+    have lie nearer to each other than a tenth of the smaller box's long side. Two people may touch, but not there."""
+    both = np.flatnonzero((a[:7, 2] >= min_score) & (b[:7, 2] >= min_score))
+    boxes = box_of(a, min_score), box_of(b, min_score)
+    if boxes[0] is None or boxes[1] is None or len(both) < 2:
+        return False
+    reach = 0.1 * min(float(max(box[2] - box[0], box[3] - box[1])) for box in boxes if box is not None)
+    near = np.hypot(*(a[both, :2] - b[both, :2]).T) < reach
+    return bool(near.mean() > 0.5)
+
+
 def draw(people: Points, height_px: int, width_px: int, min_score: float = 0.3, back: Pixels | None = None) -> Pixels:
     """Draw the people of one frame, `[P, 133, 3]`, and return uint8 `[H, W, 3]` RGB.
 

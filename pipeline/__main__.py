@@ -12,11 +12,8 @@ from typing import Any, NoReturn
 import click
 
 from manifests.errors import UserError
-try:
-    from pipeline.importing import import_
-    from pipeline.manifest_commands import manifest
-except ImportError:
-    import_ = manifest = click.Group("later")
+from pipeline.importing import import_
+from pipeline.manifest_commands import manifest
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -51,7 +48,9 @@ main.add_command(import_, "import")
 main.add_command(manifest, "manifest")
 
 _config = click.argument("config", metavar="RUN.YAML", type=click.Path(dir_okay=False))
-_sets = click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Change one value of the config; repeatable.")
+_sets = click.option(
+    "--set", "sets", multiple=True, metavar="A.B=C", help="Change one value of the config; repeatable."
+)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
@@ -220,13 +219,15 @@ def quarantine(root: str, as_json: bool, where: str | None) -> None:
     for row in rows:
         click.echo(f"{row['item']}  {row['track']}.{row['stage']}  {row['reason']}  {row['written_at']:%Y-%m-%d %H:%M}")
         click.echo("\n".join(f"    {line}" for line in (row["detail"] or "").splitlines()[-12:]))
-    click.echo(f"{len(rows)} in quarantine" + (f"; to try again: bodydouble requeue --root {root} --where ..." if rows else ""))
+    click.echo(
+        f"{len(rows)} in quarantine" + (f"; to try again: bodydouble requeue --root {root} --where ..." if rows else "")
+    )
 
 
 @main.command()
 @_root
 @_as_json
-@click.option("--where", metavar="SQL", required=True, help="Which, as for `quarantine`; \"true\" for all.")
+@click.option("--where", metavar="SQL", required=True, help='Which, as for `quarantine`; "true" for all.')
 @click.option("--rejected", is_flag=True, help="Rejected rows too (their stage will judge them anew).")
 def requeue(root: str, as_json: bool, where: str, rejected: bool) -> None:
     """Send quarantined rows round again: the next `run` tries them.

@@ -99,7 +99,9 @@ def build(data: Mapping[str, Any]) -> Run:
     tracks: dict[str, list[StageSpec]] = {}
     for track, listed in config.stages.items():
         if track not in STAGES:
-            raise ConfigError(f"stages.{track}: unknown track{_nearest(track, STAGES)}; the tracks are {', '.join(STAGES)}")
+            raise ConfigError(
+                f"stages.{track}: unknown track{_nearest(track, STAGES)}; the tracks are {', '.join(STAGES)}"
+            )
         tracks[track] = [_spec(track, name, given or {}) for name, given in listed.items()]
         _check_order(track, tracks[track])
     return Run(config, tracks)
@@ -111,8 +113,8 @@ def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
     use = fields.pop("use", None) or STAGES[track].get(name)
     if use is None:
         raise ConfigError(
-            f"{where}: unknown stage{_nearest(name, STAGES[track])}; this track has {', '.join(STAGES[track]) or 'none'}, "
-            "and one of your own is named by `use: my_package.mine:MyStage`"
+            f"{where}: unknown stage{_nearest(name, STAGES[track])}; this track has {', '.join(STAGES[track]) or 'none'}; "
+            "one of your own is named by `use: my_package.mine:MyStage`"
         )
     try:
         cls = resolve(use)
@@ -128,12 +130,14 @@ def _check_order(track: str, specs: list[StageSpec]) -> None:
     known |= set(TABLES[track].names)
     for spec in specs:
         if not getattr(spec.cls, "needs", ()):
-            raise ConfigError(f"stages.{track}.{spec.name}: {spec.use} declares no `needs`, so all its rows would share a key")
+            raise ConfigError(
+                f"stages.{track}.{spec.name}: {spec.use} declares no `needs`, so all its rows would share a key"
+            )
         missing = [need for need in spec.cls.needs if need not in known]
         if missing:
             raise ConfigError(
-                f"stages.{track}.{spec.name}: needs {', '.join(missing)}, which no earlier stage makes and the manifest "
-                f"does not hold; earlier stages make {', '.join(sorted(known - set(TABLES[track].names)))}"
+                f"stages.{track}.{spec.name}: needs {', '.join(missing)}, which no earlier stage makes and the "
+                f"manifest does not hold; earlier stages make {', '.join(sorted(known - set(TABLES[track].names)))}"
             )
         known |= set(spec.cls.makes)
 

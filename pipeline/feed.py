@@ -82,10 +82,10 @@ def walks(plan: TrackPlan, tables: Tables, folded: Fold) -> Iterator[Walk]:
         for row, columns in zip(chunk, given, strict=True):
             walk = Walk(plan, row, plan.position[row], with_media(plan.track, columns))
             for stage in range(len(plan.specs)):
-                key = settled.get((row, stage))
-                if key in earlier:
-                    walk._take(stage, *earlier[key])
-                elif key is not None:
+                done = settled.get((row, stage))
+                if done in earlier:
+                    walk._take(stage, *earlier[done])
+                elif done is not None:
                     walk.ended.add(stage)
             yield walk
 

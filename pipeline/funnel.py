@@ -40,7 +40,8 @@ def as_table(counts: dict[str, list[StageCount]]) -> Table:
                 str(line.rejected.total()),
                 str(line.quarantined.total()),
                 str(line.pending),
-                ", ".join(f"{reason} {count}" for reason, count in why) + (f" forgotten {line.forgotten}" * bool(line.forgotten)),
+                ", ".join(f"{reason} {count}" for reason, count in why)
+                + (f" forgotten {line.forgotten}" * bool(line.forgotten)),
             )
     return table
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from manifests import ledger
-from manifests.ledger import Committer, Outcome
 from manifests.lease import Lease
+from manifests.ledger import Committer, Outcome
 from manifests.schema import TRACKS
 from manifests.store import Artifact, ArtifactDamaged, Store
 from manifests.tables import TableError, Tables
@@ -92,7 +92,9 @@ def look(root: str, items: list[str], out: Path | None = None) -> list[dict[str,
     """
     tables, store = Tables(root), Store(root)
     found = [find(tables, item) for item in items] or [
-        (track, row) for track in ("sources", "characters") for row in tables.read(track, where="reject IS NULL").to_pylist()
+        (track, row)
+        for track in ("sources", "characters")
+        for row in tables.read(track, where="reject IS NULL").to_pylist()
     ]
     folder = out or Path(tables.root) / "look"
     drawn = []
@@ -154,5 +156,8 @@ def as_text(told: dict[str, Any]) -> str:
             lines.append(f"    {artifact['column']}: {artifact['address']}  {artifact['bytes']} bytes")
             lines.append(f"        sha256 {artifact['sha256']}")
         if each["made_with"]:
-            lines.append(f"    made with {json.dumps(each['made_with'])}" + f" in {each['seconds']:.2f} s" * (each["seconds"] is not None))
+            lines.append(
+                f"    made with {json.dumps(each['made_with'])}"
+                + f" in {each['seconds']:.2f} s" * (each["seconds"] is not None)
+            )
     return "\n".join(lines)

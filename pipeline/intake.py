@@ -18,13 +18,14 @@ import pyarrow as pa
 from manifests.decoding import MediaError
 from manifests.download import DownloadLimits
 from manifests.entries import Entry, Given
-from manifests.inspection import Limits, PictureFacts, inspect_picture, inspect_video
+from manifests.facts import FilmFacts, facts_of_film, facts_of_picture
+from manifests.inspection import Limits, PictureFacts
 from manifests.lease import Lease
 from manifests.lists import MediaList
 from manifests.rows import Row, character_row, contradicts, facts_in, id_of_place, merge, rejected_row, source_row
 from manifests.sandbox import Sandbox
 from manifests.schema import TABLES
-from manifests.segments import Cutting, FilmFacts, TimeSpan, segments_of
+from manifests.segments import Cutting, TimeSpan, segments_of
 from manifests.tables import Tables
 from pipeline.fetching import Fetched, Fetcher, clean
 
@@ -163,7 +164,7 @@ class Intake:
         for fetched in (place.fetched for place in batch):
             if fetched.found and fetched.path and fetched.found.sha256 not in facts:
                 todo.setdefault(fetched.found.sha256, fetched.path)
-        inspect = inspect_source if self.kind == "sources" else inspect_character
+        inspect = facts_of_film if self.kind == "sources" else facts_of_picture
         looked = self._box.map(inspect, [(path, self.options.limits) for path in todo.values()])
         for place in batch:
             sha256 = place.fetched.found.sha256 if place.fetched.found else ""
@@ -257,20 +258,6 @@ class Intake:
         summary.contradictions += contradicts(old, row)
         if merged["reject"] is not None:
             summary.rejected[merged["reject"]] += 1
-
-
-def inspect_source(job: tuple[str, Limits]) -> FilmFacts:
-    """Decode a film, in a child process, and return what the table says of it."""
-    facts = inspect_video(*job)
-    return FilmFacts(
-        facts.width, facts.height, facts.rotation, facts.file_fps, facts.frames, facts.duration_s,
-        facts.variable_fps, facts.codec, facts.pixel_format, facts.has_audio,
-    )  # fmt: skip
-
-
-def inspect_character(job: tuple[str, Limits]) -> PictureFacts:
-    """Decode a picture, in a child process."""
-    return inspect_picture(*job)
 
 
 def _place(entries: list[Entry], fetched: Fetched | Future[Fetched]) -> _Place:

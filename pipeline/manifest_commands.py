@@ -252,10 +252,14 @@ def _table_of(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> "Table":
     return shown
 
 
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _print_stats(found: dict[str, Any]) -> None:
     click.echo(f"{found['table']}, version {found['version']}: {found['rows']} rows, {found['usable']} usable")
     for name, total in found["totals"].items():
-        click.echo(f"  {name}: {total:,.10g}")
+        click.echo(f"  {name}: {_figure(total)}")
     for name, counts in found["counts"].items():
         click.echo(f"\nby {name}")
         for value, number in counts.items():
@@ -264,7 +268,7 @@ def _print_stats(found: dict[str, Any]) -> None:
         heads = ("least", "25 %", "median", "75 %", "most")
         click.echo(f"\n{'of the usable rows':20}" + "".join(f"{head:>13}" for head in heads))
     for name, values in found["quantiles"].items():
-        click.echo(f"  {name:18}" + "".join(f"{value:>13.8g}" for value in values))
+        click.echo(f"  {name:18}" + "".join(f"{_figure(value):>13}" for value in values))
 
 
 def _print_json(data: Any) -> None:

@@ -64,7 +64,9 @@ def plan_run(
     """
     names = {spec.name for specs in run.tracks.values() for spec in specs}
     if until is not None and until not in names:
-        raise ConfigError(f"--until {until}: there is no such stage in this run; its stages are {', '.join(sorted(names))}")
+        raise ConfigError(
+            f"--until {until}: there is no such stage in this run; its stages are {', '.join(sorted(names))}"
+        )
     return [plan_track(specs, track, tables, folded, limit, until) for track, specs in run.tracks.items()]
 
 
@@ -110,7 +112,7 @@ def plan_track(
 def keys_of(rows: pa.Table, specs: Sequence[StageSpec]) -> list[list[str]]:
     """Return the recipe keys of every row in every stage, [stage][row]."""
     ids = rows["id"].to_pylist()
-    parts: dict[str, list[str]] = {word: ids for word in ("source", "character")}  # an id digests content and segment
+    parts: dict[str, list[str]] = dict.fromkeys(("source", "character"), ids)  # an id digests content and segment
     keys = []
     for spec in specs:
         for need in spec.cls.needs:
@@ -140,7 +142,7 @@ def _usable_rows(
 
 
 def summary(plans: Sequence[TrackPlan]) -> dict[str, list[dict[str, Any]]]:
-    """Return track -> a line for each stage. `to_do` waits now; `later` is the most that can still come from upstream."""
+    """Return track -> a line for each stage. `to_do` waits now, `later` is the most that may come from upstream."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for plan in plans:
         later = 0
@@ -165,7 +167,7 @@ def why_again(now: Run, other: Run) -> list[dict[str, Any]]:
             upstream = sorted({stale[need] for need in spec.cls.needs if need in stale})
             if fields or upstream:
                 lines.append({"track": track, "stage": spec.name, "fields": fields, "upstream": upstream})
-                stale |= {column: spec.name for column in spec.cls.makes}
+                stale |= dict.fromkeys(spec.cls.makes, spec.name)
     return lines
 
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import pebble
 
-from manifests.errors import UserError
 from manifests import ledger
-from manifests.ledger import Committer, Fold, Outcome
+from manifests.errors import UserError
 from manifests.lease import Lease
+from manifests.ledger import Committer, Fold
 from manifests.store import Store
 from manifests.tables import Tables
 from pipeline import worker
@@ -163,7 +163,7 @@ class LocalRun:
             self._worker_died(error, batch)
         elif isinstance(error, worker.NoSpace):
             raise RunStopped(
-                f"no space left under {self.tables.root}; what was finished is safe, nothing half-written is ever read: "
+                f"no space left under {self.tables.root}; what was finished is safe, and nothing half-written is read: "
                 "free some space and run the same command again"
             )
         elif isinstance(error, worker.CannotStart):
@@ -174,7 +174,9 @@ class LocalRun:
     def _worker_died(self, error: pebble.ProcessExpired, batch: _Batch) -> None:
         hung = error.exitcode == -signal.SIGALRM
         reason = "timeout" if hung else "crashed"
-        what = f"took longer than timeout_s = {batch.spec.config.timeout_s:g}" if hung else f"exit code {error.exitcode}"
+        what = (
+            f"took longer than timeout_s = {batch.spec.config.timeout_s:g}" if hung else f"exit code {error.exitcode}"
+        )
         words = worker.last_words(self._words, error.pid)
         detail = f"worker {error.pid} died: {what}" + (f"; its last words:\n{words}" if words else "; it said nothing")
         for walk in batch.walks:
@@ -213,7 +215,7 @@ class LocalRun:
             )
 
     def _remake(self, walk: Walk, result: worker.Result) -> None:
-        """An input of this row is missing or damaged: write that down, and send the row back to the stage that made it."""
+        """An input of this row is missing or damaged: write that down, and send the row back to where it is made."""
         column = result.reason or ""
         walk.back_to_maker_of(column)
         self._remakes[walk.key] += 1
@@ -224,7 +226,9 @@ class LocalRun:
         self._queue(walk).append(walk)
 
 
-def execute(run: Run, limit: int | None, until: str | None, progress: Progress, verify: bool = False) -> list[TrackPlan]:
+def execute(
+    run: Run, limit: int | None, until: str | None, progress: Progress, verify: bool = False
+) -> list[TrackPlan]:
     """Run what is left to do, under the lease of the root; returns the plan that was worked off.
 
     Raises:

@@ -4,9 +4,10 @@ import json
 
 import fsspec
 
+from manifests.facts import FilmFacts
 from manifests.keys import digest
 from manifests.media import Clip
-from manifests.segments import FilmFacts, TimeSpan, frames_in, rate_of
+from manifests.segments import TimeSpan, frames_in, rate_of
 
 
 def shots_in(root: str, path: str, sha256: str, facts: FilmFacts, threshold: float) -> list[TimeSpan]:

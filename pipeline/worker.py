@@ -150,7 +150,9 @@ def _attempt(stage: Stage[Any], name: str, items: Sequence[Item], store: Store) 
 def _failure(error: Exception, item: Item, seconds: float) -> Result:
     if isinstance(error, ArtifactDamaged):
         column = next(
-            name for name, given in item.inputs.items() if isinstance(given, Artifact) and given.address == error.address
+            name
+            for name, given in item.inputs.items()
+            if isinstance(given, Artifact) and given.address == error.address
         )
         return Result(ledger.LOST, reason=column, detail=str(error), seconds=seconds)
     if isinstance(error, MediaError):

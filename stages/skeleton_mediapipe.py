@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.skeleton import BODY, FACE, FEET, LEFT_HAND, POINTS, RIGHT_HAND, Pixels, Points, box_of
+from model.skeleton import BODY, FACE, FEET, LEFT_HAND, POINTS, RIGHT_HAND, Pixels, Points, box_of, same_body
 from stages.skeleton import SkeletonConfig, mediapipe_weights
 from stages.skeleton_mediapipe_graphs import Body, Detector, Region, Seen
 from stages.tracking import Box, iou
@@ -37,7 +37,6 @@ FACE_FROM = (
 _SMALL_TOE_SHARE = 0.5
 _MIN_PRESENCE = 0.8  # of the person, below which a candidate of the detector is none
 _SAME_HIPS = 0.25  # candidates whose hips are nearer than this, as a share of the circle's radius, are one body
-_SAME_BODY = 0.15  # confirmed ones whose points are nearer than this, as a share of the box
 _FOLLOWED = 0.1  # IoU with the box that is asked for, below which the memory is of somebody else
 _LEFT_WRIST, _RIGHT_WRIST = 9, 10  # COCO
 _HAND_REACH = 1.0  # a hand whose wrist is further than this many of its own sizes from the body's wrist is not its
@@ -121,10 +120,19 @@ class MediaPipe:
             tried.append(seen.region)
             points = to_wholebody(seen, height, width)
             box = box_of(points, self.config.min_score)
-            if box is not None and not any(_one_body(points, other, other_box) for other, other_box, *_ in found):
+            if box is not None:
                 found.append((points, box, score * seen.presence, seen.region))
+        found = self._bodies(found)
         self._found += [(box, region) for _, box, _, region in found]
         return np.array([[*box, score] for _, box, score, _ in found], np.float32).reshape(-1, 5)
+
+    def _bodies(self, found: list[tuple[Points, Box, float, Region]]) -> list[tuple[Points, Box, float, Region]]:
+        """Keep one of those that are the same body: the one of which most is seen."""
+        kept: list[tuple[Points, Box, float, Region]] = []
+        for one in sorted(found, key=lambda f: -float(f[0][BODY, 2].sum())):
+            if not any(same_body(one[0], other[0], self.config.min_score) for other in kept):
+                kept.append(one)
+        return kept
 
     def _twice(self, picture: Pixels, region: Region) -> Seen:
         """Look at a region, then at the one that the first look gives: the second is centred and upright."""
@@ -230,11 +238,3 @@ def _size(places: NDArray[np.float32]) -> float:
 def _same(a: Region, b: Region) -> bool:
     radius = min(a.side, b.side) / 2.5
     return float(np.hypot(a.x - b.x, a.y - b.y)) < _SAME_HIPS * radius and 0.67 < a.side / b.side < 1.5
-
-
-def _one_body(points: Points, other: Points, other_box: Box) -> bool:
-    both = (points[BODY, 2] > 0) & (other[BODY, 2] > 0)
-    if not both.any():
-        return False
-    distance = np.hypot(*(points[BODY][both, :2] - other[BODY][both, :2]).T).mean()
-    return float(distance) < _SAME_BODY * float(max(other_box[2:] - other_box[:2]))

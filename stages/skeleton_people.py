@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.skeleton import BODY, POINTS, Pixels, Points, box_of
+from model.skeleton import BODY, POINTS, Pixels, Points, box_of, same_body
 from stages.looks import Look, look_of_body, look_of_box
 from stages.stage import Reject, Row
 from stages.tracking import Box, Track, Tracker, alike_and_lost, area, in_order, strain, switches
@@ -14,7 +14,6 @@ from stages.tracking import Box, Track, Tracker, alike_and_lost, area, in_order,
 if TYPE_CHECKING:
     from stages.skeleton import PoseAdapter, SkeletonConfig
 
-_TWINS = 0.08  # two skeletons nearer than this, as a share of the box, are one body
 _NEARLY = 0.7  # share of the least size from which a box is followed: boxes vary, and only the median must be large
 
 
@@ -79,7 +78,7 @@ class Film:
             if box is not None and int((points[BODY, 2] >= self.config.min_score).sum()) >= self.config.min_points:
                 kept[track] = points, box, look_of_body(picture, points, box)
         for a, b in combinations(sorted(kept), 2):
-            if a in kept and b in kept and apart(kept[a][0], kept[b][0], self.config.min_score) < _TWINS:
+            if a in kept and b in kept and same_body(kept[a][0], kept[b][0], self.config.min_score):
                 lost = self._strained(a, b, frame, kept[a][1], kept[a][2])
                 del kept[lost]
                 self.adapter.forget(lost)
@@ -169,13 +168,3 @@ def person_px(track: Track) -> float:
 def long_side(box: Box) -> float:
     """Return the long side of x0, y0, x1, y1 px."""
     return float(max(box[2] - box[0], box[3] - box[1]))
-
-
-def apart(a: Points, b: Points, min_score: float) -> float:
-    """Return the mean distance of two skeletons' body points over the box's long side; 1 if they share no point."""
-    both = (a[BODY, 2] >= min_score) & (b[BODY, 2] >= min_score)
-    box = box_of(a, min_score)
-    if box is None or not both.any():
-        return 1.0
-    distance = np.hypot(*(a[BODY][both, :2] - b[BODY][both, :2]).T).mean()
-    return float(distance / max(box[2] - box[0], box[3] - box[1], 1.0))

@@ -26,19 +26,21 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Reject:
-    """The row is not usable, and this is why: `reason` is counted in the funnel, `detail` is for the person who asks."""
+    """The row is not usable, and this is why: `reason` is counted in the funnel, `detail` for the person who asks."""
 
     reason: str  # a short name of the field, e.g. "no_person"
     detail: str = ""  # one sentence with the numbers: what was found, what was wanted
 
 
 class StageConfig(BaseModel):
-    """Base of every stage's config. The fields here say how to run, not what to make, so they are no part of the key."""
+    """Base of every stage's config. Its own fields say how to run, not what to make: they are no part of the key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: int = Field(8, ge=1, description="rows handed to the stage at once")
-    timeout_s: float = Field(600.0, gt=0, description="a row that takes longer than this is ended and counted as a crash")
+    timeout_s: float = Field(
+        600.0, gt=0, description="a row that takes longer than this is ended and counted as a crash"
+    )
 
     HOW: ClassVar[frozenset[str]] = frozenset({"batch_size", "timeout_s"})
 

@@ -40,7 +40,8 @@ class First(Stage[ChainConfig]):
 
     def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
         return [
-            Reject("marked", f"{row['file']} is marked") if "reject" in row["file"]
+            Reject("marked", f"{row['file']} is marked")
+            if "reject" in row["file"]
             else {"array": np.full(3, row["frames"] + self.config.value, np.float32), "word": row["file"]}
             for row in rows
         ]

@@ -61,7 +61,9 @@ def million() -> list[Measured]:
                 measured.append(_row("the same, peak memory", peak, "GiB", "<=", 2.0))
     # start-up is the same at every size; what is left must grow no faster than the ledger
     grows = (planned[ROWS] - planned[ROWS // 4]) / (planned[ROWS // 2] - planned[ROWS // 4]) / 3
-    measured.append(_row("growth of `plan` from 1/4 to 1/1 over that from 1/4 to 1/2, linear is 1", grows, "", "<=", 1.25))
+    measured.append(
+        _row("growth of `plan` from 1/4 to 1/1 over that from 1/4 to 1/2, linear is 1", grows, "", "<=", 1.25)
+    )
     return measured
 
 
@@ -72,7 +74,9 @@ def commits() -> list[Measured]:
         committer = Committer(tables, epoch=1, every=1)
         times = []
         for number in range(COMMITS):
-            committer.add(Outcome(f"{number:032x}", "sources", f"src_{number}", "noop", ledger.DONE, made={"x": number}))
+            committer.add(
+                Outcome(f"{number:032x}", "sources", f"src_{number}", "noop", ledger.DONE, made={"x": number})
+            )
             started = time.perf_counter()
             committer.flush()
             times.append(time.perf_counter() - started)
@@ -94,7 +98,13 @@ def measure() -> list[Measured]:
 
 def _row(name: str, value: float, unit: str, sign: str, target: float | None) -> Measured:
     holds = None if target is None else (value <= target if sign == "<=" else value >= target)
-    return {"name": name, "value": value, "unit": unit, "target": "" if target is None else f"{sign} {target:g}", "holds": holds}
+    return {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "target": "" if target is None else f"{sign} {target:g}",
+        "holds": holds,
+    }
 
 
 def _full_ledger(root: Path, rows: int) -> Path:
@@ -102,7 +112,9 @@ def _full_ledger(root: Path, rows: int) -> Path:
     table = pa.table(
         {"id": [f"src_{n:032x}" for n in range(rows)], "file": [f"{n}.mp4" for n in range(rows)], "frames": [49] * rows}
     )
-    full = pa.table({f.name: table[f.name] if f.name in table.schema.names else pa.nulls(rows, f.type) for f in SOURCES})
+    full = pa.table(
+        {f.name: table[f.name] if f.name in table.schema.names else pa.nulls(rows, f.type) for f in SOURCES}
+    )
     tables = Tables(root)
     tables.upsert("sources", full.cast(SOURCES))
     stages = {f"s{number}": ("NoOp", {"value": number}) for number in range(STAGES)}
@@ -116,7 +128,8 @@ def _full_ledger(root: Path, rows: int) -> Path:
             "epoch": [1] * rows, "seq": range(number * rows, (number + 1) * rows), "written_at": [now] * rows,
         }  # fmt: skip
         arrays = [
-            pa.array(columns[f.name], f.type) if f.name in columns and not isinstance(columns[f.name], pa.ChunkedArray)
+            pa.array(columns[f.name], f.type)
+            if f.name in columns and not isinstance(columns[f.name], pa.ChunkedArray)
             else columns.get(f.name, pa.nulls(rows, f.type))
             for f in OUTCOMES
         ]
@@ -137,7 +150,9 @@ def _timed_child(command: str, config: Path) -> dict[str, float]:
     told = subprocess.run(
         [sys.executable, "-c", code, command, str(config), "--json", *extra], capture_output=True, text=True, check=True
     )
-    assert all(stage["done" if command == "run" else "cached"] for stage in json.loads(told.stdout)["tables"]["sources"])
+    assert all(
+        stage["done" if command == "run" else "cached"] for stage in json.loads(told.stdout)["tables"]["sources"]
+    )
     return {"seconds": time.perf_counter() - started, "peak_gib": int(told.stderr.split()[-1]) / 2**20}
 
 

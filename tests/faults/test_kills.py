@@ -71,7 +71,10 @@ def test_a_run_killed_at_a_step_loses_nothing_and_doubles_nothing(tmp_path, trut
     root = tmp_path / "root"
     put_sources(root, NAMES)
     config = write_config(tmp_path / "run.yaml", root, CHAIN, commit_every=5)
-    fault = {"BODYDOUBLE_FAULT": f"{step}:{stage}:{1 if 'commit' in step else 2}", "BODYDOUBLE_FAULT_MARK": str(tmp_path / "died")}
+    fault = {
+        "BODYDOUBLE_FAULT": f"{step}:{stage}:{1 if 'commit' in step else 2}",
+        "BODYDOUBLE_FAULT_MARK": str(tmp_path / "died"),
+    }
     if who == WHO[0]:
         fault["BODYDOUBLE_FAULT_GROUP"] = "1"
     code = finish(start(config, **fault))

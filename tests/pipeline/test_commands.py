@@ -50,7 +50,8 @@ def test_help_and_a_wrong_word_answer_in_under_two_seconds():
     started = time.perf_counter()
     subprocess.run([sys.executable, "-m", "pipeline", "--help"], check=True, capture_output=True)
     assert time.perf_counter() - started < 2  # measured 0.3 s on an idle machine
-    told = subprocess.run([sys.executable, "-X", "importtime", "-m", "pipeline", "--help"], capture_output=True, text=True)
+    imports = [sys.executable, "-X", "importtime", "-m", "pipeline", "--help"]
+    told = subprocess.run(imports, check=True, capture_output=True, text=True)
     for heavy in ("torch", "lance", "mediapipe", "decord", "av"):
         assert f" {heavy}\n" not in told.stderr, f"--help imports {heavy}"
 
@@ -77,7 +78,9 @@ def test_limit_and_until_do_only_so_much(config):
     call("run", config, "--quiet", "--limit", 2, "--until", "first")
     lines = call_json("funnel", config)["tables"]["sources"]
     assert [line["done"] for line in lines] == [4, 2, 0, 0]
-    assert "there is no such stage in this run; its stages are first" in call("run", config, "--until", "x", code=2).output
+    assert (
+        "there is no such stage in this run; its stages are first" in call("run", config, "--until", "x", code=2).output
+    )
 
 
 def test_quarantine_tells_why_and_requeue_sends_round_again(config, tmp_path):
@@ -125,7 +128,10 @@ def test_a_config_is_validated_and_a_mistake_is_one_line(config, tmp_path):
 def test_look_at_a_row_without_a_skeleton_says_why(config):
     assert "no stage has seen it yet" in call("look", "src_a", "--root", config, code=2).output
     call("run", config, "--quiet")
-    assert "stage trouble ended it as quarantined KeyError: " in call("look", "src_raise_me", "--root", config, code=2).output
+    assert (
+        "stage trouble ended it as quarantined KeyError: "
+        in call("look", "src_raise_me", "--root", config, code=2).output
+    )
     assert "name an ID, or --all" in call("look", "--root", config, code=2).output
 
 

@@ -65,7 +65,9 @@ def test_a_setting_changes_one_value_and_is_checked_like_the_file(tmp_path):
             load(path, [setting])
 
 
-@pytest.mark.parametrize(("text", "said"), [("a: [", "is no YAML"), ("- 1", "holds no mapping"), ("", "holds no mapping")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("a: [", "is no YAML"), ("- 1", "holds no mapping"), ("", "holds no mapping")]
+)
 def test_a_file_that_is_no_config_gets_one_line(tmp_path, text, said):
     path = tmp_path / "run.yaml"
     path.write_text(text)
@@ -75,7 +77,7 @@ def test_a_file_that_is_no_config_gets_one_line(tmp_path, text, said):
 
 
 def test_a_file_that_is_not_there_gets_one_line(tmp_path):
-    with pytest.raises(ConfigError, match="nowhere.yaml: cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read: No such file"):
         load(tmp_path / "nowhere.yaml")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from manifests import ledger
-from manifests.ledger import fold
 from manifests.lease import Lease, LeaseTaken
+from manifests.ledger import fold
 from manifests.store import Artifact, Store
 from manifests.tables import Tables
 from pipeline.inspecting import requeue, trace

@@ -34,7 +34,12 @@ def code_digest(files: list[str]) -> str:
         tree = ast.parse((ROOT / file).read_text())
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
-            if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            if (
+                isinstance(body, list)
+                and body
+                and isinstance(body[0], ast.Expr)
+                and isinstance(body[0].value, ast.Constant)
+            ):
                 body[0].value.value = ""
         whole.update(ast.dump(tree).encode())
     return whole.hexdigest()[:32]
@@ -45,7 +50,10 @@ def state_of_the_code() -> dict[str, dict[str, object]]:
     for track, listed in STAGES.items():
         for name, use in listed.items():
             file = use.partition(":")[0].replace(".", "/") + ".py"
-            state[f"{track}.{name}"] = {"version": resolve(use).version, "code": code_digest([file, *ALSO.get(name, [])])}
+            state[f"{track}.{name}"] = {
+                "version": resolve(use).version,
+                "code": code_digest([file, *ALSO.get(name, [])]),
+            }
     return state
 
 
