@@ -74,12 +74,14 @@ def look_clip(
     `long_side_px` at most.
 
     Raises:
-        ValueError: the skeleton has another number of frames than the clip.
+        ValueError: the skeleton has another number of frames than the clip, or the video would replace the clip.
     """
     if len(skeleton) != clip.frames:
         raise ValueError(f"the skeleton has {len(skeleton)} frames, the clip {clip.frames}: made of another segment?")
     out_dir.mkdir(parents=True, exist_ok=True)
     video, sheet = out_dir / f"{name}.mp4", out_dir / f"{name}.png"
+    if video.exists() and video.samefile(clip.path):
+        raise ValueError(f"{video} is the clip itself and would be written over: take another folder or name")
     chosen = sorted(set(np.linspace(0, clip.frames - 1, min(tiles, clip.frames)).round().astype(int).tolist()))
     pictures: list[Pixels] = []
     _write(video, _drawn(clip, skeleton, boxes, chosen, pictures), clip.fps, long_side_px)

@@ -164,15 +164,15 @@ class Switch:
 def switches(tracks: Sequence[Track]) -> list[Switch]:
     """Find the tracks in which two people were mixed.
 
-    After each contact (two boxes overlap, or the person was unseen for a while) the look of each person is compared
-    with his own and with the other's before it. A switch is: the other's fits better by `MARGIN`; or nobody's fits
-    and the own one not at all (`UNLIKE`). A track whose look is not known on both sides of a contact (`ENOUGH` frames
-    alone) is not judged there.
+    After each contact (two boxes overlap, or the person was unseen for a while) and each sudden change, the look of
+    each person is compared with his own and with the other's before it. A switch is: the other's fits better by
+    `MARGIN`; or nobody's fits and the own one not at all (`UNLIKE`). A track whose look is not known on both sides
+    (`ENOUGH` frames alone) is not judged there.
     """
     found = []
     for track in tracks:
         alone = _alone(track, tracks)
-        for start, end, others in _contacts(track, tracks):
+        for start, end, others in _doubtful(track, tracks):
             before = [lk for f, lk in zip(track.frames, track.looks, strict=True) if f < start and f in alone][-MEMORY:]
             after = [lk for f, lk in zip(track.frames, track.looks, strict=True) if f > end and f in alone][:MEMORY]
             if min(len(before), len(after)) < ENOUGH:
@@ -242,6 +242,16 @@ def _contacts(track: Track, tracks: Sequence[Track]) -> list[tuple[int, int, set
         else:
             spells.append((frame, frame, set(met[frame])))
     return spells
+
+
+def _doubtful(track: Track, tracks: Sequence[Track]) -> list[tuple[int, int, set[int]]]:
+    """Return the contacts, and outside of them, as spells of no length, the frames from which a person looks like
+    nobody of the frame before."""
+    contacts = _contacts(track, tracks)
+    pairs = zip(track.frames[1:], track.looks, track.looks[1:], strict=False)
+    jumps = [frame for frame, before, after in pairs if unlike(before, after) > UNLIKE]
+    apart = [f for f in jumps if not any(start - 1 <= f <= end + 1 for start, end, _ in contacts)]
+    return [*contacts, *((frame, frame - 1, set[int]()) for frame in apart)]
 
 
 def _to(other_id: int, tracks: Sequence[Track], start: int, look: Look) -> float:
