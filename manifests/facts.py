@@ -1,4 +1,4 @@
-"""What a table says of a file, looked up in a child process: this module loads little, so that the child starts soon."""
+"""What a table says of a file, found in a child process: this module loads little, so that a child starts soon."""
 
 from dataclasses import dataclass
 
