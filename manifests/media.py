@@ -205,10 +205,27 @@ def write_mp4(video: Video, path: str | os.PathLike[str], comment: str | None = 
         context.colorspace, context.color_range = _BT601, 1
         for i, picture in enumerate(frames):
             even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(_yuv420(even), format="yuv420p")
             frame.pts, frame.time_base = i, 1 / rate
-            file.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=_BT601, dst_color_range=1)))
+            frame.colorspace, frame.color_range = _BT601, 1
+            file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
+
+
+def _yuv420(picture: Pixels) -> Pixels:
+    """Turn uint8 [H, W, 3] of even size into the planes Y, Cb, Cr, uint8 [1.5 H, W]: ITU-R BT.601, video range.
+
+    In whole numbers, so that every machine gives the same bytes. The colour of a cell is the mean of its four pixels;
+    FFmpeg's own conversion takes samples, with four times the error at sharp edges of colour.
+    """
+    height, width = picture.shape[:2]
+    red, green, blue = np.moveaxis(picture.astype(np.int32), -1, 0)
+    luma = (16829 * red + 33039 * green + 6416 * blue + (16 << 16) + (1 << 15)) >> 16
+    cells = picture.reshape(height // 2, 2, width // 2, 2, 3).sum(axis=(1, 3), dtype=np.int32)
+    red, green, blue = np.moveaxis(cells, -1, 0)
+    cb = (-9714 * red - 19070 * green + 28784 * blue + (128 << 18) + (1 << 17)) >> 18
+    cr = (28784 * red - 24103 * green - 4681 * blue + (128 << 18) + (1 << 17)) >> 18
+    return np.concatenate([luma.ravel(), cb.ravel(), cr.ravel()]).astype(np.uint8).reshape(height * 3 // 2, width)
 
 
 def read_mp4(path: str | os.PathLike[str]) -> Video:

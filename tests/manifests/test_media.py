@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from manifests.decoding import FileReader, frames_on_screen
@@ -80,14 +81,12 @@ def test_every_frame_is_upright_and_the_one_pyav_sees(clips: dict[str, Path], na
     assert np.abs(got.astype(int) - stamped(FRAMES, got.shape[2], got.shape[1])).mean() < 12  # upright as it was drawn
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [name for name in ALL if name != "uneven times"])  # a test below has those
 @pytest.mark.parametrize("start", [0, 1, 9, 12, 13, 23])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_a_segment_from_anywhere_at_any_rate_shows_its_own_frames(
     clips: dict[str, Path], name: str, start: int, stride: int
 ) -> None:
-    if name == "uneven times":
-        pytest.skip("strides in time are no strides in frames here; the next test has them")
     clip = Clip(str(clips[name]), start / 30, 30 / stride, frames=(FRAMES - 1 - start) // stride + 1)
 
     got = np.concatenate(list(clip.chunks(size=5)))
@@ -195,7 +194,7 @@ def test_what_is_written_is_read_back_with_its_shape_rate_and_look(
 
     assert back.frames.shape == video.frames.shape
     assert back.fps == pytest.approx(fps, rel=1e-9)
-    assert np.abs(back.frames.astype(int) - video.frames).mean() < 8  # 4:2:0 blurs the colours of so small a picture
+    assert np.abs(back.frames.astype(int) - video.frames).mean() < 6  # 4:2:0 blurs the colours of so small a picture
     with av.open(str(tmp_path / "v.mp4")) as file:
         stream = file.streams.video[0]
         assert (stream.codec_context.name, stream.format.name) == ("h264", "yuv420p")
@@ -204,15 +203,31 @@ def test_what_is_written_is_read_back_with_its_shape_rate_and_look(
         assert file.metadata["comment"] == "who made it"
 
 
-def test_a_smooth_picture_is_stored_within_two_levels_of_itself(tmp_path: Path) -> None:
-    ramp = np.linspace(16, 235, 96 * 64).reshape(64, 96)
-    frames = np.stack([np.stack([ramp, ramp[::-1], ramp[:, ::-1]], -1)] * 5).astype(np.uint8)
+def by_formula(frame: av.VideoFrame) -> NDArray[np.float64]:
+    """Y, Cb, Cr to RGB by ITU-R BT.601 in floating point, each colour cell for its four pixels."""
+    planes, height = frame.to_ndarray().astype(float), frame.height
+    quarter = height // 4
+    luma = 255 / 219 * (planes[:height] - 16)
+    cells = [planes[height + k * quarter : height + (k + 1) * quarter].reshape(height // 2, -1) for k in (0, 1)]
+    cb, cr = (255 / 224 * (np.kron(cell, np.ones((2, 2))) - 128) for cell in cells)
+    green = luma - (0.299 * 1.402 * cr + 0.114 * 1.772 * cb) / 0.587
+    return np.stack([luma + 1.402 * cr, green, luma + 1.772 * cb], -1).clip(0, 255)
+
+
+def test_colours_are_stored_by_the_formula_that_the_file_names(tmp_path: Path) -> None:
+    patches = np.random.default_rng(0).integers(0, 256, (8, 12, 3))
+    frames = np.repeat(np.kron(patches, np.ones((8, 8, 1)))[None].astype(np.uint8), 5, 0)
     write_mp4(Video(frames, 25.0), tmp_path / "v.mp4")
 
-    error = read_mp4(tmp_path / "v.mp4").frames.astype(float) - frames
+    with av.open(str(tmp_path / "v.mp4")) as file:
+        error = by_formula(next(file.decode(video=0))) - frames[0]
 
-    assert np.abs(error).mean() < 2
-    assert np.abs(error.mean(axis=(0, 1, 2))).max() < 1  # no shift of colour
+    assert np.abs(error).mean() < 1
+    assert np.abs(error.mean(axis=(0, 1))).max() < 0.3
+    # the readers' own conversion rounds down: about one level darker, for every film alike
+    read = read_mp4(tmp_path / "v.mp4").frames.astype(float) - frames
+    assert np.abs(read).mean() < 2
+    assert np.abs(read.mean(axis=(0, 1, 2))).max() < 2
 
 
 def test_equal_videos_give_equal_bytes_and_the_index_comes_first(tmp_path: Path) -> None:
