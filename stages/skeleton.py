@@ -47,6 +47,12 @@ class SkeletonConfig(StageConfig):
     min_points: int = Field(8, ge=1, le=17, description="body points that must be seen for a person to be seen")
     min_seen_share: float = Field(0.8, ge=0, le=1, description="share of frames in which the main person must be seen")
     min_other_share: float = Field(0.3, ge=0, le=1, description="share of frames from which another person is kept")
+    min_other_size: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="long side of another person's box / the main person's, from which that one is kept",
+    )
     max_gap_s: float = Field(0.7, ge=0, description="a person unseen for longer is not looked for any more, s")
     detect_every: int = Field(
         12, ge=1, description="frames from one search for people to the next; sooner if one is lost"

@@ -14,7 +14,7 @@ from stages.tracking import Box, Track, Tracker, alike_and_lost, area, in_order,
 if TYPE_CHECKING:
     from stages.skeleton import PoseAdapter, SkeletonConfig
 
-_NEARLY = 0.7  # share of the least size from which a box is followed: boxes vary, and only the median must be large
+_NEARLY = 0.8  # share of a least size from which a box is followed: boxes vary, and only the median must be large
 
 
 class Film:
@@ -67,9 +67,11 @@ class Film:
         return max(float(self.config.min_person_px), self.config.min_person_share * max(self.size_px))
 
     def _followed(self, frame: int) -> list[Track]:
-        """The largest living tracks: one more than are kept, since the next one may cross or replace them."""
-        largest = sorted(self.tracker.living(frame), key=lambda t: (-area(t.boxes[-1]), t.id))
-        return largest[: self.config.max_people + 1]
+        """The largest living tracks: one more than are kept, since the next one may cross or replace them. People far
+        behind the largest are not followed: it would cost as much as following the main one."""
+        tracks = sorted(self.tracker.living(frame), key=lambda t: (-area(t.boxes[-1]), t.id))
+        least = _NEARLY * self.config.min_other_size * max((long_side(t.boxes[-1]) for t in tracks), default=0.0)
+        return [t for t in tracks if long_side(t.boxes[-1]) >= least][: self.config.max_people + 1]
 
     def _see(self, frame: int, picture: Pixels, people: Mapping[int, Points]) -> None:
         kept: dict[int, tuple[Points, Box, Look]] = {}
@@ -108,6 +110,7 @@ def verdict(film: Film, config: "SkeletonConfig") -> Row | Reject:
         return Reject("person_too_small", f"{small} in a picture of {film.size_px[1]} x {film.size_px[0]} px.")
     if len(main.frames) < config.min_seen_share * total:
         return Reject("person_lost", _lost(main, tracks, total, config))
+    least_px = max(least_px, config.min_other_size * person_px(main))
     others = [t for t in tracks[1:] if len(t.frames) >= config.min_other_share * total and person_px(t) >= least_px]
     if 1 + len(others) > config.max_people and config.on_more_people == "reject":
         return Reject("too_many_people", f"{1 + len(others)} people are seen, wanted at most {config.max_people}.")

@@ -90,7 +90,7 @@ def test_the_sheet_shows_twelve_evenly_spaced_frames_in_two_rows(clip: Clip, tmp
         above = sheet[18 : 18 + 180, left : left + 240]
         over = Image.fromarray(overlay(clip.read()[frame][None], skeleton[frame][None])[0])
         np.testing.assert_array_equal(above, np.asarray(over.resize((240, 180), Image.Resampling.LANCZOS)))
-        assert (sheet[:18, left : left + 240] == 255).any()  # a caption
+        assert (sheet[:18, left : left + 240] > 150).any()  # a caption
 
 
 def test_captions_say_frame_and_time_and_differ() -> None:

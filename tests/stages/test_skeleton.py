@@ -111,10 +111,18 @@ def test_every_frame_has_the_points_of_its_person_however_seldom_people_are_look
 
 
 def test_the_larger_person_comes_first_and_others_follow() -> None:
-    row = result(Scene({"red": standing(20, 60), "blue": standing(150, 180)}))
+    row = result(Scene({"red": standing(20, 60), "blue": standing(150, 180)}), min_other_size=0.3)
     assert not isinstance(row, Reject)
     assert row["people"] == 2
     assert row["skeleton"][0, :, 0, 0].tolist() == pytest.approx([150 + 44.5, 20 + 14.5])
+
+
+def test_a_passer_by_far_behind_the_main_person_is_left_out() -> None:
+    scene = Scene({"red": standing(20, 100), "blue": standing(150, 180)})  # 99 px and 179 px long
+    for share, people in ((0.54, 2), (0.57, 1)):
+        row = result(scene, min_other_size=share)
+        assert isinstance(row, dict)
+        assert row["people"] == people
 
 
 def test_the_rows_columns_are_the_declared_ones() -> None:
