@@ -113,7 +113,7 @@ def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
     use = fields.pop("use", None) or STAGES[track].get(name)
     if use is None:
         raise ConfigError(
-            f"{where}: unknown stage{_nearest(name, STAGES[track])}; this track has {', '.join(STAGES[track]) or 'none'}; "
+            f"{where}: unknown stage{_nearest(name, STAGES[track])}; it has {', '.join(STAGES[track]) or 'none'}; "
             "one of your own is named by `use: my_package.mine:MyStage`"
         )
     try:

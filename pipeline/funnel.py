@@ -21,6 +21,11 @@ def as_json(counts: dict[str, list[StageCount]]) -> dict[str, Any]:
     return {"tables": {track: [line.as_json() for line in lines] for track, lines in counts.items()}}
 
 
+def _with_rows(counts: dict[str, list[StageCount]]) -> dict[str, list[StageCount]]:
+    """Leave out tracks without a row, unless there is no row at all."""
+    return {track: lines for track, lines in counts.items() if lines[0].entered} or counts
+
+
 def as_table(counts: dict[str, list[StageCount]]) -> Table:
     """Return the funnel as a person reads it."""
     table = Table(box=None, pad_edge=False)
@@ -29,7 +34,7 @@ def as_table(counts: dict[str, list[StageCount]]) -> Table:
     for column in ("in", "done", "rejected", "quarantined", "pending"):
         table.add_column(column, justify="right")
     table.add_column("why", overflow="fold")
-    for track, lines in counts.items():
+    for track, lines in _with_rows(counts).items():
         for number, line in enumerate(lines):
             why = (line.rejected + line.quarantined).most_common()
             table.add_row(

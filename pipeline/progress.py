@@ -13,7 +13,7 @@ from manifests import ledger
 from pipeline.plan import IMPORT, TrackPlan
 from pipeline.worker import Result
 
-PLAIN_EVERY_S = 10.0  # without a terminal: one block of lines at this interval
+PLAIN_EVERY_S = 10.0  # without a terminal: one block of lines at this interval, if something moved
 
 
 @dataclass
@@ -22,6 +22,8 @@ class _Line:
     stage: str
     todo: int
     first: float | None = None  # when its first result of this run came
+    latest: float = 0.0  # and its last one: a stage that waits for others is not slow
+    told: int = 0  # results, when its line was printed last
     ended: Counter[str] = field(default_factory=Counter)
 
 
@@ -50,7 +52,8 @@ class Progress:
     def count(self, track: str, stage: str, result: Result) -> None:
         """Take one result."""
         line = self._lines[track, stage]
-        line.first = line.first or time.monotonic() - result.seconds
+        line.latest = time.monotonic()
+        line.first = line.first or line.latest - result.seconds
         line.ended[result.state] += 1
         if result.state in (ledger.REJECTED, ledger.QUARANTINED):  # it will not reach the stages behind
             behind = [other for other in self._lines.values() if other.track == track]
@@ -64,7 +67,8 @@ class Progress:
         elif not self._quiet and time.monotonic() - self._shown >= PLAIN_EVERY_S:
             self._shown = time.monotonic()
             for line in self._lines.values():
-                if line.ended.total():
+                if line.ended.total() != line.told:
+                    line.told = line.ended.total()
                     print(" ".join(_cells(line)), file=sys.stderr, flush=True)
 
     def end(self) -> None:
@@ -84,14 +88,20 @@ class Progress:
 
 def _cells(line: _Line) -> list[str]:
     ended = line.ended.total()
-    elapsed = time.monotonic() - line.first if line.first else 0.0
+    elapsed = line.latest - line.first if line.first else 0.0
     rate = ended / elapsed if elapsed > 0 else 0.0
-    left = (line.todo - ended) / rate if rate else None
+    left = max(0.0, (line.todo - ended) / rate - (time.monotonic() - line.latest)) if rate else None
     return [
         f"{line.track}.{line.stage}",
         f"{ended}/{line.todo}",
-        f"{rate:.1f}/s" if rate else "-",
+        _speed(rate),
         "-" if left is None else f"{int(left // 60)}:{int(left % 60):02d} left",
         f"{line.ended[ledger.REJECTED]} rejected",
         f"{line.ended[ledger.QUARANTINED]} quarantined",
     ]
+
+
+def _speed(rate: float) -> str:
+    if rate == 0:
+        return "-"
+    return f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min"

@@ -37,7 +37,7 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    batch_size: int = Field(8, ge=1, description="rows handed to the stage at once")
+    batch_size: int = Field(1, ge=1, description="rows handed to the stage at once")
     timeout_s: float = Field(
         600.0, gt=0, description="a row that takes longer than this is ended and counted as a crash"
     )

@@ -28,6 +28,7 @@ class NoOp(Stage[NoOpConfig]):
 
 
 class ChainConfig(StageConfig):
+    batch_size: int = 8
     value: int = 0
 
 
@@ -70,6 +71,7 @@ class Third(Stage[ChainConfig]):
 
 
 class TroubleConfig(StageConfig):
+    batch_size: int = 8
     log: str = ""  # a file to which each item's name is added when its work begins
     sleep_s: float = 0.0
     size: int = Field(0, description="bytes of the array that is made")
