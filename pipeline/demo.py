@@ -57,6 +57,10 @@ def run_demo(folder: Path) -> None:
     progress = Progress()
     try:
         execute(loaded, None, None, progress)
+    except KeyboardInterrupt:
+        progress.end()
+        click.echo("stopped; what was finished is kept: run the same command again to go on", err=True)
+        sys.exit(130)
     finally:
         progress.end()
     Console(width=None if sys.stdout.isatty() else 200).print(funnel.as_table(funnel.funnel(loaded)))
