@@ -57,6 +57,7 @@ class SkeletonConfig(StageConfig):
     detect_every: int = Field(
         12, ge=1, description="frames from one search for people to the next; sooner if one is lost"
     )
+    mend_flips: bool = Field(True, description="put right frames in which left and right are exchanged for a moment")
     min_detection: float = Field(0.6, ge=0, le=1, description="score from which the detector's candidate is taken")
     tile_share: float = Field(
         0.6,
@@ -137,7 +138,7 @@ class Skeleton(Stage[SkeletonConfig]):
 
     Config: ClassVar[type[StageConfig]] = SkeletonConfig
     needs = ("source",)
-    makes = ("skeleton", "boxes", "people", "seen_share", "mean_score", "person_px")
+    makes = ("skeleton", "boxes", "people", "seen_share", "mean_score", "person_px", "mended")
 
     def __init__(self, config: SkeletonConfig) -> None:
         super().__init__(config)
@@ -152,6 +153,7 @@ class Skeleton(Stage[SkeletonConfig]):
         seen_share  list of P: share of frames in which each is seen
         mean_score  list of P: mean score of the body points over the frames in which each is seen
         person_px   list of P: median long side of the box, px
+        mended      list of P: frames in which left and right were exchanged, and were put right
         """
         return [self._one(self._blocks(row), row) for row in rows]
 

@@ -8,9 +8,12 @@
 
 Scores. Body and feet: visibility x presence of the landmark, as the model gives them, times the presence of the person.
 Hands and face: the model gives none a point, so each point has the presence of its hand or face in this frame, as the
-model gives it (what is below 0.5 is not seen at all). A point outside the picture was not seen: (0, 0, 0).
+model gives it (what is below 0.5 is not seen at all). A hand or face that does not sit where the body has its wrist or
+nose is a mistake, and is dropped: the face model finds faces in the backs of heads. A point outside the picture was
+not seen: (0, 0, 0).
 """
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +41,7 @@ _SMALL_TOE_SHARE = 0.5
 _MIN_PRESENCE = 0.8  # of the person, below which a candidate of the detector is none
 _SAME_HIPS = 0.25  # candidates whose hips are nearer than this, as a share of the circle's radius, are one body
 _FOLLOWED = 0.1  # IoU with the box that is asked for, below which the memory is of somebody else
+_NOSE_OF_68, _FACE_REACH = 30, 0.7  # tip of the nose; further than this many face sizes from the body's: no face
 _LEFT_WRIST, _RIGHT_WRIST = 9, 10  # COCO
 _HAND_REACH = 1.0  # a hand whose wrist is further than this many of its own sizes from the body's wrist is not its
 
@@ -69,6 +73,7 @@ class MediaPipe:
 
     def reset(self) -> None:
         """Forget everybody: another clip begins."""
+        _trim()
         self._found = []
         for track in list(self._followed):
             self.forget(track)
@@ -197,8 +202,9 @@ def to_wholebody(seen: Seen, height: int, width: int) -> Points:
     out[BODY] = scored[list(BODY_FROM)]
     out[FEET] = scored[list(FEET_FROM)]
     out[list(SMALL_TOES), 2] *= _SMALL_TOE_SHARE
-    if seen.face is not None:
-        out[FACE] = _with_score(seen.face[list(FACE_FROM)], seen.face_presence)
+    face = None if seen.face is None else seen.face[list(FACE_FROM)]
+    if face is not None and float(np.hypot(*(face[_NOSE_OF_68] - out[0, :2]))) <= _FACE_REACH * _size(face):
+        out[FACE] = _with_score(face, seen.face_presence)
     hands = _own_hands(seen, out[_LEFT_WRIST, :2], out[_RIGHT_WRIST, :2])
     for part, hand, presence in zip(
         (LEFT_HAND, RIGHT_HAND), hands, (seen.left_presence, seen.right_presence), strict=True
@@ -233,6 +239,13 @@ def _own_hands(
 
 def _size(places: NDArray[np.float32]) -> float:
     return max(float(np.ptp(places, axis=0).max()), 1.0)
+
+
+def _trim() -> None:
+    """Give freed memory back to the system: the graphs' many threads leave some 0.5 GB of it behind a clip."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; other systems have no need of it
+    if trim is not None:
+        trim(0)
 
 
 def _same(a: Region, b: Region) -> bool:

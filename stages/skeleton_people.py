@@ -8,6 +8,7 @@ import numpy as np
 
 from model.skeleton import BODY, POINTS, Pixels, Points, box_of, same_body
 from stages.looks import Look, look_of_body, look_of_box
+from stages.skeleton_flips import EXCHANGED, flipped_frames
 from stages.stage import Reject, Row
 from stages.tracking import Box, Track, Tracker, alike_and_lost, area, in_order, strain, switches
 
@@ -149,9 +150,13 @@ def _mixed(kept: Sequence[Track], tracks: Sequence[Track]) -> str | None:
 def _columns(film: Film, kept: Sequence[Track]) -> Row:
     skeleton = np.zeros((film.frames, len(kept), POINTS, 3), np.float32)
     boxes = np.zeros((film.frames, len(kept), 4), np.float32)
+    mended = []
     for i, track in enumerate(kept):
+        points = film.points[track.id]
+        flipped = flipped_frames(points, film.config.min_score) if film.config.mend_flips else []
+        mended.append(len(flipped))
         for frame, box in zip(track.frames, track.boxes, strict=True):
-            skeleton[frame, i] = film.points[track.id][frame]
+            skeleton[frame, i] = points[frame][EXCHANGED] if frame in flipped else points[frame]
             boxes[frame, i] = box
     return {
         "skeleton": skeleton,
@@ -160,6 +165,7 @@ def _columns(film: Film, kept: Sequence[Track]) -> Row:
         "seen_share": [round(len(t.frames) / film.frames, 4) for t in kept],
         "mean_score": [round(float(np.mean(t.scores)), 4) for t in kept],
         "person_px": [round(person_px(t), 1) for t in kept],
+        "mended": mended,
     }
 
 

@@ -197,6 +197,13 @@ def test_the_face_takes_the_68_of_the_mesh() -> None:
     np.testing.assert_allclose(points[FACE, 2], 0.8)
 
 
+def test_a_face_away_from_the_nose_is_dropped() -> None:
+    mesh = np.random.default_rng(0).uniform(100, 150, (478, 2)).astype(np.float32)
+    near, far = np.full((33, 2), 125, np.float32), np.full((33, 2), 250, np.float32)
+    assert (to_wholebody(seen(near, face=mesh, face_presence=0.8), 1000, 1000)[FACE, 2] > 0).all()
+    assert not to_wholebody(seen(far, face=mesh, face_presence=0.8), 1000, 1000)[FACE].any()
+
+
 def test_squares_cover_the_picture_and_stay_inside_it() -> None:
     for height, width in ((1920, 1080), (994, 1768), (500, 500), (333, 500)):
         for share in (0.0, 0.6):
