@@ -172,7 +172,7 @@ class Tables:
 
 def _unknown_column(name: str, column: str, schema: pa.Schema) -> str:
     near = difflib.get_close_matches(column, schema.names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"table {name} has no column {column!r}{hint} Its columns are {', '.join(schema.names)}"
 
 

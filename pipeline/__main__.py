@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ import click
 from manifests.errors import UserError
 from pipeline.importing import import_
 from pipeline.manifest_commands import manifest
+from pipeline.options import root_option
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -52,24 +52,6 @@ _sets = click.option(
     "--set", "sets", multiple=True, metavar="A.B=C", help="Change one value of the config; repeatable."
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-
-
-def _root(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--root",
-        required=True,
-        envvar="BODYDOUBLE_ROOT",
-        callback=lambda _ctx, _option, value: _root_of(value),
-        help="Folder or URL of the tables and artifacts, or the run.yaml that names it (or set BODYDOUBLE_ROOT).",
-    )(command)
-
-
-def _root_of(value: str) -> str:
-    if not value.endswith((".yaml", ".yml")):
-        return value
-    from pipeline.config import load
-
-    return load(value).config.root
 
 
 def _print_json(data: Any) -> None:
@@ -198,7 +180,7 @@ def funnel(config: str, sets: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command()
-@_root
+@root_option
 @_as_json
 @click.option("--where", metavar="SQL", help="Only those that fit, e.g. \"stage = 'skeleton' and reason = 'timeout'\".")
 def quarantine(root: str, as_json: bool, where: str | None) -> None:
@@ -225,7 +207,7 @@ def quarantine(root: str, as_json: bool, where: str | None) -> None:
 
 
 @main.command()
-@_root
+@root_option
 @_as_json
 @click.option("--where", metavar="SQL", required=True, help='Which, as for `quarantine`; "true" for all.')
 @click.option("--rejected", is_flag=True, help="Rejected rows too (their stage will judge them anew).")
@@ -247,7 +229,7 @@ def requeue(root: str, as_json: bool, where: str, rejected: bool) -> None:
 
 @main.command()
 @click.argument("item", metavar="ID")
-@_root
+@root_option
 @_as_json
 def trace(item: str, root: str, as_json: bool) -> None:
     """Say all that is known of one row: where it came from, what was made of it, by what, and when.
@@ -267,7 +249,7 @@ def trace(item: str, root: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("items", metavar="ID...", nargs=-1)
-@_root
+@root_option
 @_as_json
 @click.option("--all", "every", is_flag=True, help="Every source and character that has a skeleton.")
 @click.option("--out", type=click.Path(file_okay=False), help="Folder for the pictures; ROOT/look if not given.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from manifests.errors import UserError
+from pipeline.options import root_option
 
 if TYPE_CHECKING:
     from pipeline.intake import ImportOptions, ImportSummary
@@ -113,7 +114,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that both commands have."""
     options = (
         click.argument("list_", metavar="LIST"),
-        click.option("--root", required=True, envvar="BODYDOUBLE_ROOT", help="Folder or URL of the tables."),
+        root_option,
         click.option("--base", metavar="DIR", help="Files must lie under it. [default: the folder of LIST]"),
         click.option("--licence", help="For rows that name none."),
         click.option("--consent", help="granted, unknown or refused; for rows that name none."),

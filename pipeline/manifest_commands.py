@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from manifests.errors import UserError
+from pipeline.options import root_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +40,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
         click.option("--table", type=click.Choice(TABLES), default="sources", show_default=True, help="Which table."),
-        click.option("--root", required=True, envvar="BODYDOUBLE_ROOT", help="Folder or URL of the tables."),
+        root_option,
     ):
         command = option(command)
     return command

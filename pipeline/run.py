@@ -7,18 +7,16 @@ with the worker's last words.
 """
 
 import contextlib
-import multiprocessing
 import signal
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from typing import Any
-
-import pebble
+from multiprocessing.connection import wait
+from pathlib import Path
 
 from manifests import ledger
+from manifests.children import Child, ChildDied, how_it_ended
 from manifests.errors import UserError
 from manifests.lease import Lease
 from manifests.ledger import Committer, Fold
@@ -64,7 +62,9 @@ class LocalRun:
     progress: Progress
     _queues: dict[tuple[str, int], deque[Walk]] = field(default_factory=dict)
     _suspects: deque[Walk] = field(default_factory=deque)
-    _flying: dict[Future[Any], _Batch] = field(default_factory=dict)
+    _flying: dict[Child, _Batch] = field(default_factory=dict)
+    _idle: list[Child] = field(default_factory=list)
+    _started: int = 0
     _deaths: Counter[str] = field(default_factory=Counter)
     _remakes: Counter[str] = field(default_factory=Counter)
     _row_of_errors: tuple[str, str, int] = ("", "", 0)
@@ -72,23 +72,16 @@ class LocalRun:
 
     def execute(self) -> None:
         """Work until every row has ended or waits for a person."""
-        config = self.run.config
         with tempfile.TemporaryDirectory(prefix="bodydouble-words-") as self._words:
-            pool = pebble.ProcessPool(
-                max_workers=config.workers,
-                context=multiprocessing.get_context("spawn"),  # Lance and decoders are not fork-safe
-                initializer=worker.begin,
-                initargs=(self.tables.root, self._words),
-            )
             try:
-                self._loop(pool)
+                self._loop()
             finally:
-                pool.stop()
-                pool.join()
+                for child in [*self._flying, *self._idle]:
+                    child.end()
                 with contextlib.suppress(OSError):  # what cannot be written now was never promised
                     self.committer.flush()
 
-    def _loop(self, pool: pebble.ProcessPool) -> None:
+    def _loop(self) -> None:
         workers = self.run.config.workers
         feed = self._feed()
         in_progress = sum(4 * workers * max((s.config.batch_size for s in p.specs), default=1) for p in self.plans)
@@ -99,13 +92,15 @@ class LocalRun:
                 fed_up = walk is None
                 if walk is not None:
                     self._admit(walk)
-            while len(self._flying) < 2 * workers and (batch := self._next_batch(fed_up)) is not None:
-                self._submit(pool, batch)
+            while len(self._flying) < workers and (batch := self._next_batch(fed_up)) is not None:
+                self._submit(batch)
             if not self._flying:
                 return
-            ended, _ = wait(self._flying, timeout=self.run.config.commit_every_s, return_when=FIRST_COMPLETED)
-            for future in ended:
-                self._end(future, self._flying.pop(future))
+            pipes = {child.pipe: child for child in self._flying}
+            for pipe in wait(pipes, timeout=self.run.config.commit_every_s):
+                child = pipes[pipe]  # type: ignore[index]
+                if child.has_news():
+                    self._end(child, self._flying.pop(child))
             self.lease.check()
             if self.committer.due():
                 self.committer.flush()
@@ -144,41 +139,51 @@ class LocalRun:
                 return _Batch([queue.popleft() for _ in range(min(size, len(queue)))])
         return None
 
-    def _submit(self, pool: pebble.ProcessPool, batch: _Batch) -> None:
+    def _submit(self, batch: _Batch) -> None:
         spec = batch.spec
         if batch.lone:
-            walk = batch.walks[0]
-            self.committer.add(walk.outcome(ledger.STARTED))
+            self.committer.add(batch.walks[0].outcome(ledger.STARTED))
             self.committer.flush()
         items = tuple(worker.Item(walk.id, walk.key, walk.inputs()) for walk in batch.walks)
-        job = worker.Job(spec.name, spec.use, spec.config.model_dump_json(), items)
-        self._flying[pool.schedule(worker.work, args=(job,))] = batch
+        child = self._child()
+        child.begin(worker.Job(spec.name, spec.use, spec.config.model_dump_json(), items))
+        self._flying[child] = batch
 
-    def _end(self, future: Future[Any], batch: _Batch) -> None:
-        error = future.exception()
-        if error is None:
-            for walk, result in zip(batch.walks, future.result(), strict=True):
-                self._record(walk, result)
-        elif isinstance(error, pebble.ProcessExpired):
-            self._worker_died(error, batch)
-        elif isinstance(error, worker.NoSpace):
+    def _child(self) -> Child:
+        """Return a living worker that has nothing to do, or a new one."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive():
+                return child
+            child.end()
+        self._started += 1
+        return Child(worker.work, Path(self._words, f"{self._started}.log"), worker.begin, (self.tables.root,))
+
+    def _end(self, child: Child, batch: _Batch) -> None:
+        try:
+            answer = child.answer()
+        except ChildDied as died:
+            child.end()
+            self._worker_died(died, batch)
+            return
+        self._idle.append(child)
+        if isinstance(answer, worker.NoSpace):
             raise RunStopped(
                 f"no space left under {self.tables.root}; what was finished is safe, and nothing half-written is read: "
                 "free some space and run the same command again"
             )
-        elif isinstance(error, worker.CannotStart):
-            raise RunStopped(str(error))
-        else:
-            raise error
+        if isinstance(answer, worker.CannotStart):
+            raise RunStopped(str(answer))
+        for walk, result in zip(batch.walks, answer, strict=True):
+            self._record(walk, result)
 
-    def _worker_died(self, error: pebble.ProcessExpired, batch: _Batch) -> None:
-        hung = error.exitcode == -signal.SIGALRM
+    def _worker_died(self, died: ChildDied, batch: _Batch) -> None:
+        hung = died.code == -signal.SIGALRM
         reason = "timeout" if hung else "crashed"
-        what = (
-            f"took longer than timeout_s = {batch.spec.config.timeout_s:g}" if hung else f"exit code {error.exitcode}"
-        )
-        words = worker.last_words(self._words, error.pid)
-        detail = f"worker {error.pid} died: {what}" + (f"; its last words:\n{words}" if words else "; it said nothing")
+        limit = batch.spec.config.timeout_s
+        what = f"it took longer than timeout_s = {limit:g}" if hung else f"it ended with {how_it_ended(died.code)}"
+        words = f"; its last words:\n{died.words}" if died.words else "; it said nothing"
+        detail = f"worker {died.pid} died: {what}{words}"
         for walk in batch.walks:
             self._deaths[walk.key] += 1
             if len(batch.walks) > 1:

@@ -4,11 +4,8 @@ This is the one place that catches every exception: a bug of a stage quarantines
 """
 
 import contextlib
-import ctypes
 import errno
-import faulthandler
 import json
-import os
 import platform
 import signal
 import sys
@@ -18,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +24,6 @@ from manifests.media import Clip, MediaError, Picture, Video
 from manifests.store import Artifact, ArtifactDamaged, Store, as_record
 from stages import resolve
 from stages.stage import Reject, Row, Stage
-
-PR_SET_PDEATHSIG = 1
-LAST_WORDS_CHARS = 4000
 
 
 @dataclass(frozen=True)
@@ -76,49 +69,29 @@ class CannotStart(Exception):
 _store: Store | None = None
 
 
-def begin(root: str, words: str) -> None:
-    """Set up a fresh worker process: it dies with its parent, and keeps its last words in `words/<pid>`."""
+def begin(root: str) -> None:
+    """Set up a fresh worker process."""
     global _store  # noqa: PLW0603 - one store a process, set once
-    with contextlib.suppress(OSError, AttributeError):  # Linux only; elsewhere an orphan ends when its pipe closes
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("1000")  # when memory ends, let it be a worker and not the driver
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
-    file = os.open(f"{words}/{os.getpid()}", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    faulthandler.enable(2)
     _store = Store(root)
 
 
-def last_words(words: str, pid: int | None) -> str:
-    """Return the end of what a dead worker wrote to its standard output and error."""
-    try:
-        said = Path(words, str(pid)).read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
-    told = [line for line in said.splitlines() if not line.startswith("Extension modules:")]  # a page of names
-    return "\n".join(told)[-LAST_WORDS_CHARS:].strip()
-
-
-def work(job: Job) -> list[Result]:
-    """Run a batch through its stage, in a worker process.
-
-    Raises:
-        NoSpace: the disk is full.
-        CannotStart: the stage's own `__init__` failed.
-    """
+def work(job: Job) -> "list[Result] | NoSpace | CannotStart":
+    """Run a batch through its stage, in a worker process: a result for each item, or why the whole run must end."""
     assert _store is not None, "begin() was not called in this process"
-    os.ftruncate(2, 0)  # last words are about this batch
     found = {item.key: _adopt(_store, job.stage, item) for item in job.items}
     todo = [item for item in job.items if found[item.key] is None]
     if todo:
         try:
             stage = _stage(job.use, job.config)
         except Exception as error:
-            raise CannotStart(f"stage {job.stage} ({job.use}) cannot start: {type(error).__name__}: {error}") from None
-        with _alarm(stage.config.timeout_s * len(todo)):
-            found |= dict(zip((item.key for item in todo), _attempt(stage, job.stage, todo, _store), strict=True))
+            return CannotStart(f"stage {job.stage} ({job.use}) cannot start: {type(error).__name__}: {error}")
+        try:
+            with _alarm(stage.config.timeout_s * len(todo)):
+                found |= dict(zip((item.key for item in todo), _attempt(stage, job.stage, todo, _store), strict=True))
+        except NoSpace as error:
+            return error
     return [result for item in job.items if (result := found[item.key]) is not None]
 
 
