@@ -73,7 +73,6 @@ class MediaPipe:
 
     def reset(self) -> None:
         """Forget everybody: another clip begins."""
-        _trim()
         self._found = []
         for track in list(self._followed):
             self.forget(track)
@@ -87,6 +86,7 @@ class MediaPipe:
     def people(self, frames: Pixels) -> list[NDArray[np.float32]]:
         """Find the people of each frame on its own: N arrays [n, 5] = x0, y0, x1, y1 px, score 0..1."""
         self._found = []
+        _trim()
         return [self._people(frame) for frame in frames]
 
     def keypoints(self, frames: Pixels, boxes: Sequence[Mapping[int, Box]]) -> list[dict[int, Points]]:
@@ -242,7 +242,7 @@ def _size(places: NDArray[np.float32]) -> float:
 
 
 def _trim() -> None:
-    """Give freed memory back to the system: the graphs' many threads leave some 0.5 GB of it behind a clip."""
+    """Give freed memory back to the system: the graphs' many threads leave some 0.5 GB of it behind."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; other systems have no need of it
     if trim is not None:
         trim(0)
