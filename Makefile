@@ -9,10 +9,10 @@ demo: install            ## real clips to skeletons: fetch, import, run, draw, c
 	$(BIN)/bodydouble demo --folder runs/demo
 
 test: install            ## the default tier: every promise, at small size
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 faults: install          ## the full kill matrix, random kills, a full disk
-	BODYDOUBLE_FULL=1 $(BIN)/python -m pytest -m faults --timeout 1800
+	BODYDOUBLE_FULL=1 $(BIN)/python -m pytest -n 2 -m faults --timeout 1800
 
 check: install           ## what CI holds the code to
 	$(BIN)/ruff check .
