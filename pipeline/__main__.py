@@ -1,6 +1,5 @@
 """The commands. Libraries that only some of them need are imported where they are needed: `--help` answers at once."""
 
-import json
 import os
 import signal
 import sys
@@ -12,14 +11,22 @@ import click
 
 from manifests.errors import UserError
 from pipeline.importing import import_
+from pipeline.ledger_commands import look, quarantine, requeue, trace
 from pipeline.manifest_commands import manifest
-from pipeline.options import root_option
+from pipeline.terminal import json_option, print_json, print_table
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
+ORDER = ("import", "manifest", "config", "plan", "run", "funnel", "quarantine", "requeue", "trace", "look", "demo")
+
+
 class Commands(click.Group):
     """A group that prints an error which the user can mend as one line, without a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Name the commands in the order of use."""
+        return sorted(self.commands, key=ORDER.index)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
@@ -46,22 +53,19 @@ def main() -> None:
 
 main.add_command(import_, "import")
 main.add_command(manifest, "manifest")
+for _command in (quarantine, requeue, trace, look):
+    main.add_command(_command)
 
 _config = click.argument("config", metavar="RUN.YAML", type=click.Path(dir_okay=False))
 _sets = click.option(
     "--set", "sets", multiple=True, metavar="A.B=C", help="Change one value of the config; repeatable."
 )
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-
-
-def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
 
 
 @main.command()
 @_config
 @_sets
-@_as_json
+@json_option
 @click.option("--limit", type=click.IntRange(1), help="Only the first N rows of each table, by id.")
 @click.option("--until", metavar="STAGE", help="Leave out the stages after this one.")
 @click.option("--verify", is_flag=True, help="First read every artifact; what is missing or changed is made again.")
@@ -98,9 +102,9 @@ def run(
     idle = limit is None and until is None and all(position < 0 for plan in plans for position in plan.position)
     counts = {plan.track: plan.counts for plan in plans} if idle else funnels.funnel(loaded)
     if as_json:
-        _print_json(funnels.as_json(counts))
+        print_json(funnels.as_json(counts))
         return
-    _print_table(funnels.as_table(counts))
+    print_table(funnels.as_table(counts))
     if any(line.quarantined for lines in counts.values() for line in lines):
         click.echo(f"\nRows in quarantine wait for you: bodydouble quarantine --root {loaded.config.root}")
 
@@ -109,17 +113,10 @@ def _like_ctrl_c(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _print_table(table: Any) -> None:
-    from rich.console import Console
-
-    # without a terminal (a pipe, a log file) nothing is known of its width: then nothing is cut
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
 @main.command()
 @_config
 @_sets
-@_as_json
+@json_option
 @click.option("--limit", type=click.IntRange(1), help="Only the first N rows of each table, by id.")
 @click.option("--until", metavar="STAGE", help="Leave out the stages after this one.")
 @click.option("--diff", "other", metavar="OTHER.YAML", type=click.Path(dir_okay=False), help="What would run again.")
@@ -143,7 +140,7 @@ def plan(
     if other is not None:
         changes = plans.why_again(loaded, load(other))
         if as_json:
-            _print_json({"again": changes})
+            print_json({"again": changes})
         elif not changes:
             click.echo(f"{other} finds every result of {config}: nothing runs again")
         for change in changes if not as_json else []:
@@ -153,15 +150,15 @@ def plan(
     tables = Tables(loaded.config.root)
     counts = plans.summary(plans.plan_run(loaded, tables, ledger.fold(tables), limit, until))
     if as_json:
-        _print_json({"tables": counts})
+        print_json({"tables": counts})
     else:
-        _print_table(plan_table(counts))
+        print_table(plan_table(counts))
 
 
 @main.command()
 @_config
 @_sets
-@_as_json
+@json_option
 def funnel(config: str, sets: tuple[str, ...], as_json: bool) -> None:
     """Count what went into each stage and what became of it; `in` is always the sum of the rest.
 
@@ -174,102 +171,9 @@ def funnel(config: str, sets: tuple[str, ...], as_json: bool) -> None:
 
     counts = funnels.funnel(load(config, sets))
     if as_json:
-        _print_json(funnels.as_json(counts))
+        print_json(funnels.as_json(counts))
     else:
-        _print_table(funnels.as_table(counts))
-
-
-@main.command()
-@root_option
-@_as_json
-@click.option("--where", metavar="SQL", help="Only those that fit, e.g. \"stage = 'skeleton' and reason = 'timeout'\".")
-def quarantine(root: str, as_json: bool, where: str | None) -> None:
-    """List the rows that crashed, hung or hit an error, with the last words of each.
-
-    \b
-    bodydouble quarantine --root runs/mine
-    bodydouble quarantine --root run.yaml --where "reason = 'crashed'" --json
-    """
-    from manifests import ledger
-    from manifests.tables import Tables
-    from pipeline.inspecting import settled
-
-    rows = settled(Tables(root), (ledger.QUARANTINED,), where)
-    if as_json:
-        _print_json(rows)
-        return
-    for row in rows:
-        click.echo(f"{row['item']}  {row['track']}.{row['stage']}  {row['reason']}  {row['written_at']:%Y-%m-%d %H:%M}")
-        click.echo("\n".join(f"    {line}" for line in (row["detail"] or "").splitlines()[-12:]))
-    click.echo(
-        f"{len(rows)} in quarantine" + (f"; to try again: bodydouble requeue --root {root} --where ..." if rows else "")
-    )
-
-
-@main.command()
-@root_option
-@_as_json
-@click.option("--where", metavar="SQL", required=True, help='Which, as for `quarantine`; "true" for all.')
-@click.option("--rejected", is_flag=True, help="Rejected rows too (their stage will judge them anew).")
-def requeue(root: str, as_json: bool, where: str, rejected: bool) -> None:
-    """Send quarantined rows round again: the next `run` tries them.
-
-    \b
-    bodydouble requeue --root runs/mine --where "reason = 'timeout'"
-    bodydouble requeue --root run.yaml --where "stage = 'skeleton' and detail like '%missing%'"
-    """
-    from pipeline.inspecting import requeue as send
-
-    rows = send(root, where, rejected)
-    if as_json:
-        _print_json([{name: row[name] for name in ("item", "track", "stage", "reason")} for row in rows])
-    else:
-        click.echo(f"{len(rows)} requeued; the next `bodydouble run` tries them again")
-
-
-@main.command()
-@click.argument("item", metavar="ID")
-@root_option
-@_as_json
-def trace(item: str, root: str, as_json: bool) -> None:
-    """Say all that is known of one row: where it came from, what was made of it, by what, and when.
-
-    \b
-    bodydouble trace src_4f0c --root runs/mine            the beginning of an id is enough
-    """
-    from pipeline.inspecting import as_text
-    from pipeline.inspecting import trace as history
-
-    told = history(root, item)
-    if as_json:
-        _print_json(told)
-    else:
-        click.echo(as_text(told))
-
-
-@main.command()
-@click.argument("items", metavar="ID...", nargs=-1)
-@root_option
-@_as_json
-@click.option("--all", "every", is_flag=True, help="Every source and character that has a skeleton.")
-@click.option("--out", type=click.Path(file_okay=False), help="Folder for the pictures; ROOT/look if not given.")
-def look(items: tuple[str, ...], root: str, as_json: bool, every: bool, out: str | None) -> None:
-    """Draw a row's skeleton over its frames: an overlay video and a contact sheet.
-
-    \b
-    bodydouble look src_4f0c --root runs/mine
-    bodydouble look --all --root runs/mine --out /tmp/sheets
-    """
-    from pipeline.inspecting import look as draw
-
-    if not items and not every:
-        raise click.UsageError("name an ID, or --all")
-    drawn = draw(root, list(items), Path(out) if out else None)
-    if as_json:
-        _print_json(drawn)
-    else:
-        for each in drawn:
-            click.echo("  ".join(str(each[name]) for name in ("id", "sheet", "video") if each.get(name)))
+        print_table(funnels.as_table(counts))
 
 
 @main.group()
@@ -292,7 +196,7 @@ def template() -> None:
 @config.command()
 @_config
 @_sets
-@_as_json
+@json_option
 def validate(config: str, sets: tuple[str, ...], as_json: bool) -> None:
     """Check a config as `run` would, and say what it means in full.
 
@@ -304,7 +208,7 @@ def validate(config: str, sets: tuple[str, ...], as_json: bool) -> None:
     loaded = load(config, sets)
     recipes = {track: {spec.name: spec.recipe for spec in specs} for track, specs in loaded.tracks.items()}
     if as_json:
-        _print_json({"root": loaded.config.root, "stages": recipes})
+        print_json({"root": loaded.config.root, "stages": recipes})
     else:
         stages = ", ".join(f"{track}.{name}" for track, listed in recipes.items() for name in listed)
         click.echo(f"{config} is sound: {stages} under {os.path.abspath(loaded.config.root)}")

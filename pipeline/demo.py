@@ -17,6 +17,7 @@ import yaml
 
 from manifests.errors import UserError
 from manifests.keys import sha256_of_file
+from pipeline.terminal import print_table
 
 CURATED: Final = Path(__file__).parent.parent / "manifests" / "demo.yaml"
 CONFIG: Final = Path(__file__).parent / "configs" / "demo.yaml"
@@ -40,8 +41,6 @@ def run_demo(folder: Path) -> None:
     Raises:
         DemoError: the clips cannot be fetched.
     """
-    from rich.console import Console
-
     from manifests.segments import Cutting
     from pipeline import funnel
     from pipeline.config import load
@@ -63,7 +62,7 @@ def run_demo(folder: Path) -> None:
         sys.exit(130)
     finally:
         progress.end()
-    Console(width=None if sys.stdout.isatty() else 200).print(funnel.as_table(funnel.funnel(loaded)))
+    print_table(funnel.as_table(funnel.funnel(loaded)))
     drawn = look(str(folder), [], None)
     for each in drawn:
         click.echo(f"{each['sheet']}  {each['video']}")

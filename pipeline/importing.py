@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from manifests.errors import UserError
-from pipeline.options import root_option
+from pipeline.terminal import root_option
 
 if TYPE_CHECKING:
     from pipeline.intake import ImportOptions, ImportSummary

@@ -1,9 +1,13 @@
-"""Options that many commands share."""
+"""What many commands share: their options, and how they print."""
 
+import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 def root_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,3 +27,15 @@ def _root_of(value: str) -> str:
     from pipeline.config import load
 
     return load(value).config.root
+
+
+def print_json(data: Any) -> None:
+    """Print a value as JSON for programs; what JSON does not know, as text."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(table: Any) -> None:
+    """Print a rich table; without a terminal (a pipe, a log file) nothing is known of its width, and nothing is cut."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
