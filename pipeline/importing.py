@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from manifests.errors import UserError
+from manifests.errors import UserError, is_full
 from pipeline.terminal import root_option
 
 if TYPE_CHECKING:
     from pipeline.intake import ImportOptions, ImportSummary
 
 PLAIN_EVERY_S: Final = 10.0  # without a terminal: one line at this interval
-_FULL: Final = ("No space left on device", "Disk quota exceeded")
 
 
 class ImportFailedError(UserError):
@@ -95,7 +94,7 @@ def _full_disk_in_one_line(root: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if any(words in str(error) for words in _FULL):
+        if is_full(error):
             raise ImportFailedError(f"{root}: the disk is full; make room and import again: it goes on") from error
         raise
 
