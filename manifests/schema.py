@@ -33,7 +33,7 @@ _GIVEN = [
     _field("tags", _TEXTS, "free words, as given by all lists, sorted"),
 ]
 
-_VERDICT_OF_IMPORT = [
+_REJECTION = [
     _field(
         "reject", _TEXT, "why the row cannot be used, a short name (missing, damaged, too_large, ...); null if usable"
     ),
@@ -58,7 +58,7 @@ SOURCES: Final = pa.schema(
         _field("codec", _TEXT, "codec name, as FFmpeg spells it"),
         _field("pixel_format", _TEXT, "pixel format, as FFmpeg spells it"),
         _field("has_audio", pa.bool_(), "the file has a sound track"),
-        *_VERDICT_OF_IMPORT,
+        *_REJECTION,
     ]
 )
 
@@ -70,7 +70,7 @@ CHARACTERS: Final = pa.schema(
         _field("width", _INT, "width of the upright picture, before the crop, px"),
         _field("height", _INT, "height of the upright picture, before the crop, px"),
         _field("has_alpha", pa.bool_(), "the picture has a transparency channel that is not opaque everywhere"),
-        *_VERDICT_OF_IMPORT,
+        *_REJECTION,
     ]
 )
 

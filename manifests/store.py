@@ -46,9 +46,9 @@ class ArtifactDamaged(Exception):
 class Store:
     """The artifacts under one root."""
 
-    def __init__(self, root: str, cache: str | None = None, storage: dict[str, Any] | None = None) -> None:
+    def __init__(self, root: str, cache: str | None = None) -> None:
         self.root = root_of(root)
-        self._fs, self._base = fsspec.core.url_to_fs(self.root, use_listings_cache=False, **(storage or {}))
+        self._fs, self._base = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
         self._is_local = "file" in self._fs.protocol
         self._cache = Path(cache or os.path.join(tempfile.gettempdir(), f"bodydouble-cache-{os.getuid()}"))
 
@@ -72,17 +72,33 @@ class Store:
 
     def put_record(self, stage: str, key: str, record: Mapping[str, Any]) -> None:
         """Publish what the ledger will say of an item whose artifacts are all published."""
-        self._publish_bytes(_address(stage, key, "json"), "", json.dumps(record, sort_keys=True).encode())
+        signed = {"sha256": _digest_of(record), "record": record}
+        self._publish_bytes(_address(stage, key, "json"), "", json.dumps(signed, sort_keys=True).encode())
 
     def record(self, stage: str, key: str) -> dict[str, Any] | None:
         """Return the record of an item if all its artifacts are whole, else None."""
         try:
-            record: dict[str, Any] = json.loads(self._fs.cat_file(f"{self._base}/{_address(stage, key, 'json')}"))
+            signed = json.loads(self._fs.cat_file(f"{self._base}/{_address(stage, key, 'json')}"))
+            record: dict[str, Any] = signed["record"]
+            if signed["sha256"] != _digest_of(record):
+                return None
             for artifact in record["artifacts"]:
                 self.verify(Artifact(**artifact))
-        except (FileNotFoundError, json.JSONDecodeError, KeyError, ArtifactDamaged):
-            return None
+        except (FileNotFoundError, ValueError, KeyError, TypeError, ArtifactDamaged):
+            return None  # never written, or damaged in whatever way: then the item is made again
         return record
+
+    def put_page(self, name: str, page: Mapping[str, Any]) -> None:
+        """Write a page of JSON under the root, for people and programs to read later."""
+        self._publish_bytes(name, "", json.dumps(page, sort_keys=True, indent=2).encode())
+
+    def page(self, name: str) -> dict[str, Any] | None:
+        """Return a page that `put_page` wrote, or None."""
+        try:
+            page: dict[str, Any] = json.loads(self._fs.cat_file(f"{self._base}/{name}"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return page
 
     def verify(self, artifact: Artifact) -> None:
         """Raise ArtifactDamaged if an artifact is missing or changed."""
@@ -152,6 +168,10 @@ class Store:
 
 def _address(stage: str, key: str, ending: str) -> str:
     return f"artifacts/{stage}/{key[:2]}/{key}.{ending}"
+
+
+def _digest_of(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def as_record(artifact: Artifact) -> dict[str, Any]:

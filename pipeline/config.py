@@ -139,6 +139,12 @@ def _check_order(track: str, specs: list[StageSpec]) -> None:
                 f"stages.{track}.{spec.name}: needs {', '.join(missing)}, which no earlier stage makes and the "
                 f"manifest does not hold; earlier stages make {', '.join(sorted(known - set(TABLES[track].names)))}"
             )
+        twice = [column for column in spec.cls.makes if column in known]
+        if twice:
+            raise ConfigError(
+                f"stages.{track}.{spec.name}: makes {', '.join(twice)}, which the manifest or an earlier stage holds "
+                "already; a column has one maker"
+            )
         known |= set(spec.cls.makes)
 
 

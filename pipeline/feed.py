@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from manifests.ledger import DONE, SETTLED, Fold, Outcome, results
+from manifests.ledger import DONE, SETTLED, Fold, Outcome, Results
 from manifests.media import Clip, Picture
 from manifests.store import Artifact
 from manifests.tables import Tables
 from pipeline.config import StageSpec
 from pipeline.plan import TrackPlan
 
-ROWS_AT_ONCE = 500  # whose earlier results are looked up in one scan of the ledger
+ROWS_AT_ONCE = 500
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Walk:
 
     def advance(self, made: dict[str, Any], artifacts: Sequence[dict[str, Any]]) -> bool:
         """Take what the stage made, and go on to the next that is still to do; False if there is none."""
-        self._take(self.stage, made, artifacts)
+        self.take(self.stage, made, artifacts)
         while self.stage in self.done:
             self.stage += 1
         return self.stage < len(self.plan.specs) and self.stage not in self.ended
@@ -60,7 +60,8 @@ class Walk:
         self.stage = next(n for n, spec in enumerate(self.plan.specs) if column in spec.cls.makes)
         self.done.discard(self.stage)
 
-    def _take(self, stage: int, made: dict[str, Any], artifacts: Sequence[dict[str, Any]]) -> None:
+    def take(self, stage: int, made: dict[str, Any], artifacts: Sequence[dict[str, Any]]) -> None:
+        """Take what a stage made of this row."""
         self.columns |= made
         self.columns |= {artifact["column"]: Artifact(**artifact) for artifact in artifacts}
         self.done.add(stage)
@@ -69,23 +70,18 @@ class Walk:
 def walks(plan: TrackPlan, tables: Tables, folded: Fold) -> Iterator[Walk]:
     """Give the rows of a track that have something left to do, with what earlier runs made of them."""
     todo = [row for row, position in enumerate(plan.position) if position >= 0]
+    stages = range(len(plan.specs))
+    done = (plan.keys[stage][row] for row in todo for stage in stages)
+    earlier = Results(tables, (key for key in done if folded.state.get(key) == DONE))
     for start in range(0, len(todo), ROWS_AT_ONCE):
         chunk = todo[start : start + ROWS_AT_ONCE]
-        settled = {
-            (row, stage): key
-            for row in chunk
-            for stage in range(len(plan.specs))
-            if folded.state.get(key := plan.keys[stage][row]) in SETTLED
-        }
-        earlier = results(tables, [key for key in settled.values() if folded.state[key] == DONE])
-        given = plan.rows.take(chunk).to_pylist()
-        for row, columns in zip(chunk, given, strict=True):
+        for row, columns in zip(chunk, plan.rows.take(chunk).to_pylist(), strict=True):
             walk = Walk(plan, row, plan.position[row], with_media(plan.track, columns))
-            for stage in range(len(plan.specs)):
-                done = settled.get((row, stage))
-                if done in earlier:
-                    walk._take(stage, *earlier[done])
-                elif done is not None:
+            for stage in stages:
+                key = plan.keys[stage][row]
+                if key in earlier and folded.state[key] == DONE:
+                    walk.take(stage, *earlier[key])
+                elif folded.state.get(key) in SETTLED:
                     walk.ended.add(stage)
             yield walk
 

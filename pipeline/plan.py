@@ -20,7 +20,6 @@ from pipeline.config import ConfigError, Run, StageSpec
 
 IMPORT = "import"  # the first line of every funnel: what the manifest itself rejects
 MEDIA_COLUMNS = {"file", "start_s", "fps", "frames", "crop"}  # what a Clip or a Picture is made of
-LONE_ATTEMPTS = 2  # a suspect that was alone in a worker so often, and ended neither time, is poison
 
 
 @dataclass
@@ -59,15 +58,23 @@ def plan_run(
 ) -> list[TrackPlan]:
     """Plan every track of a run against the ledger.
 
-    `limit` takes the first rows of each track (by id, which is as good as a random sample and does not change when
-    rows are added behind), `until` leaves out the stages after the one named.
+    `limit` takes the first rows of each track by id, which is as good as a random sample. `until` leaves out the stages
+    after the one named, and tracks that have no such stage.
     """
     names = {spec.name for specs in run.tracks.values() for spec in specs}
     if until is not None and until not in names:
         raise ConfigError(
             f"--until {until}: there is no such stage in this run; its stages are {', '.join(sorted(names))}"
         )
-    return [plan_track(specs, track, tables, folded, limit, until) for track, specs in run.tracks.items()]
+    chosen = {track: _up_to(until, specs) for track, specs in run.tracks.items()}
+    return [plan_track(specs, track, tables, folded, limit) for track, specs in chosen.items() if specs or not until]
+
+
+def _up_to(until: str | None, specs: list[StageSpec]) -> list[StageSpec]:
+    names = [spec.name for spec in specs]
+    if until is None:
+        return specs
+    return specs[: names.index(until) + 1] if until in names else []
 
 
 def plan_track(
@@ -76,12 +83,8 @@ def plan_track(
     tables: Tables,
     folded: ledger.Fold,
     limit: int | None = None,
-    until: str | None = None,
 ) -> TrackPlan:
     """Plan one track; see `plan_run`."""
-    names = [spec.name for spec in specs]
-    if until in names:
-        specs = specs[: names.index(until) + 1]
     rows, first = _usable_rows(tables, track, specs, limit)
     keys = keys_of(rows, specs)
     alive = list(range(rows.num_rows))

@@ -4,7 +4,6 @@ This is the one place that catches every exception: a bug of a stage quarantines
 """
 
 import contextlib
-import errno
 import json
 import platform
 import signal
@@ -12,18 +11,23 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from manifests import faults, ledger
+from manifests.errors import is_full
 from manifests.media import Clip, MediaError, Picture, Video
 from manifests.store import Artifact, ArtifactDamaged, Store, as_record
 from stages import resolve
 from stages.stage import Reject, Row, Stage
+
+LOAD_TIMEOUT_S = 1800.0  # to set a stage up: large weights come from slow disks
+LIBRARIES = ("numpy", "av", "decord", "mediapipe", "torch", "onnxruntime", "transformers", "diffusers", "vllm")
+DISTRIBUTIONS = {"decord": "decord2"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Job:
     stage: str
     use: str  # module:Class
     config: str  # JSON
+    recipe: str  # digest of all that shapes the stage's results
     items: tuple[Item, ...]
 
 
@@ -84,12 +89,14 @@ def work(job: Job) -> "list[Result] | NoSpace | CannotStart":
     todo = [item for item in job.items if found[item.key] is None]
     if todo:
         try:
-            stage = _stage(job.use, job.config)
+            with _alarm(LOAD_TIMEOUT_S):
+                stage = _stage(job.use, job.config)
         except Exception as error:
             return CannotStart(f"stage {job.stage} ({job.use}) cannot start: {type(error).__name__}: {error}")
         try:
             with _alarm(stage.config.timeout_s * len(todo)):
-                found |= dict(zip((item.key for item in todo), _attempt(stage, job.stage, todo, _store), strict=True))
+                attempt = _Attempt(stage, job, _store)
+                found |= dict(zip((item.key for item in todo), attempt.of(todo), strict=True))
         except NoSpace as error:
             return error
     return [result for item in job.items if (result := found[item.key]) is not None]
@@ -102,59 +109,93 @@ def _stage(use: str, config: str) -> Stage[Any]:
     return stage
 
 
-def _attempt(stage: Stage[Any], name: str, items: Sequence[Item], store: Store) -> list[Result]:
-    """Call the stage on a batch; if that raises, on each item alone, so that only the guilty one pays."""
-    started = time.monotonic()
-    try:
-        rows = [{need: _input(item.inputs[need], store) for need in stage.needs} for item in items]
-        given = stage(rows)
-        if len(given) != len(rows):
-            raise ValueError(f"{type(stage).__name__} was handed {len(rows)} rows and gave {len(given)}")
-        seconds = (time.monotonic() - started) / len(items)
-        return [_keep(stage, name, item, row, store, seconds) for item, row in zip(items, given, strict=True)]
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(str(error)) from None
-        if len(items) > 1:
-            return [result for item in items for result in _attempt(stage, name, [item], store)]
-        return [_failure(error, items[0], time.monotonic() - started)]
+@dataclass(frozen=True)
+class _Attempt:
+    """A stage that is set up, and the batch it is called for."""
 
+    stage: Stage[Any]
+    job: Job
+    store: Store
 
-def _failure(error: Exception, item: Item, seconds: float) -> Result:
-    if isinstance(error, ArtifactDamaged):
-        column = next(
-            name
-            for name, given in item.inputs.items()
-            if isinstance(given, Artifact) and given.address == error.address
-        )
-        return Result(ledger.LOST, reason=column, detail=str(error), seconds=seconds)
-    if isinstance(error, MediaError):
-        # it was fine when it was imported: not the row's fault, so it can be requeued when the file is back
-        return Result(ledger.QUARANTINED, error.reason, error.detail, seconds=seconds, made_with=_provenance())
-    text = "".join(traceback.format_exception(error))
-    return Result(ledger.QUARANTINED, type(error).__name__, text, seconds=seconds, made_with=_provenance())
+    def of(self, items: Sequence[Item]) -> list[Result]:
+        """Call the stage on items; if that raises, on each alone, so that only the guilty one pays."""
+        started = time.monotonic()
+        try:
+            rows = [{need: _input(item.inputs[need], self.store) for need in self.stage.needs} for item in items]
+            given = self.stage(rows)
+            if len(given) != len(rows):
+                raise ValueError(f"{self.job.use} was handed {len(rows)} rows and gave {len(given)}")
+            seconds = (time.monotonic() - started) / len(items)
+            return [self._keep(item, row, seconds) for item, row in zip(items, given, strict=True)]
+        except Exception as error:
+            if isinstance(error, OSError) and is_full(error):
+                raise NoSpace(str(error)) from None
+            if len(items) > 1:
+                return [result for item in items for result in self.of([item])]
+            return [self._failure(error, items[0], time.monotonic() - started)]
 
-
-def _keep(stage: Stage[Any], name: str, item: Item, given: Row | Reject, store: Store, seconds: float) -> Result:
-    """Publish what a stage gave for one item: artifacts first, then their record."""
-    if isinstance(given, Reject):
-        return Result(ledger.REJECTED, given.reason, given.detail, seconds=seconds, made_with=_provenance())
-    missing = [column for column in stage.makes if column not in given]
-    if missing:
-        raise ValueError(f"{type(stage).__name__} declares {', '.join(missing)} in `makes` and did not give it")
-    faults.point("before_artifact", name)
-    artifacts, made = [], {}
-    for column in stage.makes:
-        value = given[column]
-        if isinstance(value, (np.ndarray, Video)):
-            artifacts.append(as_record(store.put(name, item.key, column, value)))
+    def _failure(self, error: Exception, item: Item, seconds: float) -> Result:
+        if isinstance(error, ArtifactDamaged):
+            inputs = ((name, given) for name, given in item.inputs.items() if isinstance(given, Artifact))
+            column = next(name for name, given in inputs if given.address == error.address)
+            return Result(ledger.LOST, reason=column, detail=str(error), seconds=seconds)
+        if isinstance(error, MediaError):
+            # it was fine when it was imported: not the row's fault, so it can be requeued when the file is back
+            reason, detail = error.reason, error.detail
         else:
-            made[column] = _plain(column, value)
-    result = Result(ledger.DONE, None, None, made, tuple(artifacts), seconds, _provenance())
-    if artifacts:
-        store.put_record(name, item.key, {"made": made, "artifacts": artifacts, "seconds": seconds})
-    faults.point("after_artifact", name)
-    return result
+            reason, detail = type(error).__name__, "".join(traceback.format_exception(error))
+        return Result(ledger.QUARANTINED, reason, detail, seconds=seconds, made_with=self._provenance())
+
+    def _keep(self, item: Item, given: Row | Reject, seconds: float) -> Result:
+        """Publish what the stage gave for one item: artifacts first, then their record."""
+        name = self.job.stage
+        if isinstance(given, Reject):
+            result = Result(ledger.REJECTED, given.reason, given.detail, seconds=seconds)
+            return replace(result, made_with=self._provenance())
+        missing = [column for column in self.stage.makes if column not in given]
+        if missing:
+            raise ValueError(f"{self.job.use} declares {', '.join(missing)} in `makes` and did not give it")
+        faults.point("before_artifact", name)
+        artifacts, made = [], {}
+        for column in self.stage.makes:
+            value = given[column]
+            if isinstance(value, (np.ndarray, Video)):
+                artifacts.append(as_record(self.store.put(name, item.key, column, value)))
+            else:
+                made[column] = _plain(column, value)
+        made_with = self._provenance()
+        if artifacts:
+            record = {"made": made, "artifacts": artifacts, "seconds": seconds, "made_with": made_with}
+            self.store.put_record(name, item.key, record)
+        faults.point("after_artifact", name)
+        return Result(ledger.DONE, None, None, made, tuple(artifacts), seconds, made_with)
+
+    def _provenance(self) -> dict[str, Any]:
+        """Say what made a result beside its recipe; asked after the work, when all libraries are loaded."""
+        libraries = {name: _version(name) for name in LIBRARIES if name in sys.modules}
+        return {
+            "recipe": self.job.recipe,
+            "code": _version("bodydouble"),
+            "python": platform.python_version(),
+            "libraries": libraries,
+            "device": _device(),
+            "batch": len(self.job.items),
+        }
+
+
+@cache
+def _version(name: str) -> str:
+    try:
+        return version(DISTRIBUTIONS.get(name, name))
+    except PackageNotFoundError:
+        return "unknown"  # run from a checkout that was never installed
+
+
+def _device() -> str:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"cpu {platform.machine()}"
 
 
 def _plain(column: str, value: object) -> Any:
@@ -172,9 +213,8 @@ def _adopt(store: Store, name: str, item: Item) -> Result | None:
     record = store.record(name, item.key)
     if record is None:
         return None
-    return Result(
-        ledger.DONE, None, None, record["made"], tuple(record["artifacts"]), record["seconds"], {"adopted": True}
-    )
+    made_with = record["made_with"] | {"adopted": True}
+    return Result(ledger.DONE, None, None, record["made"], tuple(record["artifacts"]), record["seconds"], made_with)
 
 
 def _input(given: Any, store: Store) -> Any:
@@ -195,10 +235,3 @@ def _alarm(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-@cache
-def _provenance() -> dict[str, Any]:
-    libraries = {name: version(name) for name in ("numpy", "av", "decord2")}
-    loaded = {name: version(name) for name in ("mediapipe", "torch") if name in sys.modules}
-    return {"python": platform.python_version(), "machine": platform.machine(), "libraries": libraries | loaded}

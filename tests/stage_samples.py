@@ -1,6 +1,8 @@
 """Stages for the tests of the engine: real ones, by the same contract, that do what a test needs."""
 
 import ctypes
+import os
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +84,7 @@ class Trouble(Stage[TroubleConfig]):
 
     Config = TroubleConfig
     needs = ("file", "frames")
-    makes = ("array",)
+    makes = ("trouble",)
 
     def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
         made: list[Row | Reject] = []
@@ -98,10 +100,52 @@ class Trouble(Stage[TroubleConfig]):
                 ctypes.string_at(0)
             if "hang" in name:
                 time.sleep(3600)
+            if "killer" in name:  # takes the driver down, and itself
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(60)
+            if "once" in name and not Path(self.config.log + name).exists():  # dies once, by somebody else's hand
+                Path(self.config.log + name).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
             if "raise" in name:
                 raise KeyError(f"no such thing in {name}")
-            made.append({"array": np.full(max(1, self.config.size // 4), row["frames"], np.float32)})
+            if "reject" in name:
+                made.append(Reject("marked"))
+                continue
+            made.append({"trouble": np.full(max(1, self.config.size // 4), row["frames"], np.float32)})
         return made
+
+
+class Shared(Stage[TroubleConfig]):
+    """Needs nothing that differs between rows, so that they all have one key."""
+
+    Config = TroubleConfig
+    needs = ("frames",)
+    makes = ("twice",)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
+        with open(self.config.log, "a") as log:
+            log.writelines("called\n" for _ in rows)
+        return [{"twice": row["frames"] * 2} for row in rows]
+
+
+class AfterShared(Stage[StageConfig]):
+    """Goes on with what `Shared` made, a row at a time."""
+
+    needs = ("twice", "file")
+    makes = ("text",)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
+        return [{"text": f"{row['file']} {row['twice']}"} for row in rows]
+
+
+class NoFrames(Stage[StageConfig]):
+    """A stage for a track of pictures."""
+
+    needs = ("file",)
+    makes = ("name",)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
+        return [{"name": row["file"]} for row in rows]
 
 
 class Undeclared(Stage[StageConfig]):

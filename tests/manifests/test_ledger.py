@@ -18,7 +18,7 @@ def log(rows):
 rows_of_a_log = st.lists(
     st.tuples(
         st.sampled_from(["a", "b", "c"]),
-        st.sampled_from(sorted(ledger.SETTLED)),
+        st.sampled_from([*sorted(ledger.SETTLED), ledger.STARTED, ledger.CRASHED, ledger.REQUEUED, ledger.LOST]),
         st.just("why"),
         st.integers(1, 3),
         st.integers(1, 50),
@@ -38,7 +38,7 @@ def test_the_state_of_a_key_is_its_latest_row_by_epoch_and_sequence(rows, random
 
 @given(rows_of_a_log)
 def test_a_commit_that_landed_twice_changes_nothing(rows):
-    assert fold_rows(log([*rows, *rows])).state == fold_rows(log(rows)).state
+    assert fold_rows(log([*rows, *rows])) == fold_rows(log(rows))
 
 
 def test_a_driver_that_had_lost_its_lease_cannot_overrule_the_new_one():
@@ -65,7 +65,9 @@ def test_what_is_committed_is_read_back(tmp_path):
     committer.flush()
     assert fold(tables).state == {"key1": "done", "key2": "rejected"}
     assert fold(tables).reason == {"key2": "dark"}
-    assert ledger.results(tables, ["key1", "key2"]) == {"key1": ({"x": [1, 2.5]}, [artifact])}
+    found = ledger.Results(tables, ["key1", "key2"])
+    assert found["key1"] == ({"x": [1, 2.5]}, [artifact])
+    assert "key2" not in found
 
 
 def test_a_group_is_due_when_it_is_full_or_old(tmp_path):
@@ -130,3 +132,39 @@ def test_old_commits_are_compacted_and_none_is_lost(tmp_path):
         committer.flush()
     assert len(tables.open("outcomes").get_fragments()) <= 6
     assert len(fold(tables).state) == ledger.COMPACT_EVERY + 5
+
+
+def test_results_are_those_of_the_newest_done_row_and_of_the_keys_asked_for(tmp_path):
+    tables = Tables(tmp_path)
+    for epoch, value in ((1, "old"), (2, "new")):
+        committer = Committer(tables, epoch)
+        for number in range(3):
+            committer.add(outcome(number, made={"x": f"{value} {number}"}))
+        committer.flush()
+    found = ledger.Results(tables, ["key0", "key2", "key9"])
+    assert found["key2"] == ({"x": "new 2"}, [])
+    assert ["key0" in found, "key1" in found, "key9" in found] == [True, False, False]
+
+
+class Interrupted(Tables):
+    """Tables whose first append lands, and is then interrupted as by Ctrl-C."""
+
+    done = False
+
+    def append(self, name, rows):
+        version = super().append(name, rows)
+        if not self.done:
+            self.done = True
+            raise KeyboardInterrupt
+        return version
+
+
+def test_a_commit_that_was_interrupted_after_it_landed_is_not_repeated(tmp_path):
+    tables = Interrupted(tmp_path)
+    committer = Committer(tables, epoch=1)
+    committer.add(outcome(1))
+    with pytest.raises(KeyboardInterrupt):
+        committer.flush()
+    committer.add(outcome(2))
+    committer.flush()
+    assert sorted(tables.read("outcomes")["key"].to_pylist()) == ["key1", "key2"]

@@ -92,3 +92,8 @@ def test_the_template_is_a_config_and_holds_the_defaults():
 def test_every_field_of_the_template_says_what_it_means():
     bare = [line for line in template().splitlines() if "#" not in line and not line.rstrip().endswith(":")]
     assert bare == []
+
+
+def test_a_column_has_one_maker(tmp_path):
+    with pytest.raises(ConfigError, match=r"stages\.sources\.again: makes array, word, which the manifest or an earlier"):
+        build(config_of(tmp_path, {"first": "First", "again": "First"}))

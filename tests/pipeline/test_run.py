@@ -1,19 +1,23 @@
 """The engine in this process: real workers, real crashes, a real ledger."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from manifests import ledger
+from manifests.flight import FlightNote
 from manifests.lease import Lease, LeaseTaken
 from manifests.ledger import fold
 from manifests.store import Artifact, Store
 from manifests.tables import Tables
+from pipeline.config import build
 from pipeline.inspecting import requeue, trace
-from pipeline.run import RunStopped
+from pipeline.local_runner import LONE_ATTEMPTS, RunStopped
+from pipeline.plan import plan_run
 from pipeline.verify import find_damaged
-from tests.rows import go, lines_of, put_sources, run_of
+from tests.rows import SAMPLES, config_of, go, lines_of, put_sources, run_of
 
 CHAIN = {"first": "First", "second": "Second", "third": "Third"}
 
@@ -124,27 +128,83 @@ def test_a_quarantined_row_stays_there_until_it_is_requeued(tmp_path):
     assert [row["state"] for row in rows_of(tmp_path, item="src_b raise")] == ["quarantined", "requeued", "quarantined"]
 
 
-def test_a_row_whose_lone_attempts_ended_the_whole_run_twice_is_poison(tmp_path):
+def test_a_neighbour_of_a_crash_that_dies_once_by_somebody_elses_hand_is_not_charged(tmp_path):
+    put_sources(tmp_path, ["a crash", "b once", "c"])
+    trouble = ("Trouble", {"batch_size": 4, "log": str(tmp_path / "log")})
+    lines = go(run_of(tmp_path, {"trouble": trouble}))
+    assert lines["trouble"]["quarantined"] == {"crashed": 1}
+    assert lines["trouble"]["done"] == 2
+
+
+def left_in_the_middle_of_a_lone_attempt(root, run, times):
+    """Write what drivers leave that are ended in the middle of a lone attempt."""
+    tables = Tables(root)
+    (plan,) = plan_run(run, tables, fold(tables))
+    for _ in range(times):
+        with Lease.take(str(root), "driver") as lease:
+            committer = ledger.Committer(tables, lease.epoch)
+            committer.add(ledger.Outcome(plan.keys[0][0], "sources", "src_a", "trouble", ledger.STARTED))
+            committer.flush()
+
+
+@pytest.mark.parametrize(("times", "state"), [(LONE_ATTEMPTS - 1, "done"), (LONE_ATTEMPTS, "quarantined")])
+def test_a_row_whose_lone_attempts_ended_the_whole_run_too_often_is_poison(tmp_path, times, state):
     put_sources(tmp_path, ["a"])
     run = run_of(tmp_path, {"trouble": "Trouble"})
-    tables = Tables(tmp_path)
-    for _ in range(2):  # what a driver leaves that is ended in the middle of a lone attempt
-        with Lease.take(str(tmp_path), "driver") as lease:
-            committer = ledger.Committer(tables, lease.epoch)
-            key = run.tracks["sources"][0]
-            from pipeline.plan import plan_run
-
-            (plan,) = plan_run(run, tables, fold(tables))
-            committer.add(ledger.Outcome(plan.keys[0][0], "sources", "src_a", key.name, ledger.STARTED))
-            committer.flush()
-    assert go(run)["trouble"]["quarantined"] == {"crashed": 1}
+    left_in_the_middle_of_a_lone_attempt(tmp_path, run, times)
+    assert go(run)["trouble"][state] in (1, {"crashed": 1})
 
 
-def test_one_class_of_error_many_times_in_a_row_stops_the_run(tmp_path):
-    put_sources(tmp_path, [f"raise {number}" for number in range(10)])
-    with pytest.raises(RunStopped, match=r"failed 3 times in a row with KeyError .*requeue"):
-        go(run_of(tmp_path, {"trouble": ("Trouble", {"batch_size": 1})}, stop_after_errors=3))
-    assert len(rows_of(tmp_path, state=ledger.QUARANTINED)) >= 3  # what was found is kept
+def test_what_was_in_flight_when_a_driver_died_is_tried_alone_and_charged_with_nothing(tmp_path):
+    put_sources(tmp_path, "abc")
+    run = run_of(tmp_path, {"trouble": ("Trouble", {"batch_size": 4})})
+    (plan,) = plan_run(run, Tables(tmp_path), fold(Tables(tmp_path)))
+    FlightNote(str(tmp_path), 1).write(plan.keys[0][:2])
+    assert go(run)["trouble"]["done"] == 3
+    assert sorted(row["item"] for row in rows_of(tmp_path, state=ledger.STARTED)) == ["src_a", "src_b"]
+    assert FlightNote(str(tmp_path), 1).left_behind() == set()  # a run that ended well leaves no note
+
+
+def test_one_class_of_error_many_times_in_a_row_stops_the_run_in_whatever_stage(tmp_path):
+    put_sources(tmp_path, [f"raise_{number}" for number in range(30)])
+    stages = {"first": "First", "trouble": ("Trouble", {"batch_size": 1})}
+    with pytest.raises(RunStopped, match=r"sources\.trouble failed 3 times in a row with KeyError .*requeue --root"):
+        go(run_of(tmp_path, stages, stop_after_errors=3))
+    assert 3 <= len(rows_of(tmp_path, state=ledger.QUARANTINED)) < 10  # what was found is kept
+
+
+def test_errors_between_which_rows_are_rejected_are_not_in_a_row(tmp_path):
+    names = [f"n{number:02d} {'raise' if number % 4 == 3 else 'reject'}" for number in range(24)]
+    put_sources(tmp_path, names)
+    lines = go(run_of(tmp_path, {"trouble": ("Trouble", {"batch_size": 1})}, stop_after_errors=3))
+    assert lines["trouble"]["quarantined"] == {"KeyError": 6}
+
+
+def test_rows_that_share_a_key_are_worked_on_once_and_all_go_on(tmp_path):
+    put_sources(tmp_path, "abcd")
+    shared = {"shared": ("Shared", {"log": str(tmp_path / "log"), "batch_size": 2}), "after": "AfterShared"}
+    lines = go(run_of(tmp_path, shared, workers=2))
+    assert (lines["shared"]["done"], lines["after"]["done"]) == (4, 4)
+    assert (tmp_path / "log").read_text().count("\n") == 1
+
+
+def test_until_leaves_out_tracks_that_have_no_such_stage(tmp_path):
+    data = config_of(tmp_path, {"first": "First", "second": "Second"})
+    data["stages"]["characters"] = {"other": {"use": f"{SAMPLES}:NoFrames"}}
+    plans = plan_run(build(data), Tables(tmp_path), ledger.Fold(), until="first")
+    assert [(plan.track, [spec.name for spec in plan.specs]) for plan in plans] == [("sources", ["first"])]
+
+
+def test_the_config_of_each_result_can_be_told_from_its_outcome(tmp_path):
+    put_sources(tmp_path, "a")
+    for value in (1, 2):
+        go(run_of(tmp_path, {"first": ("First", {"value": value})}))
+    values = []
+    for row in rows_of(tmp_path, stage="first"):
+        made_with = json.loads(row["made_with"])
+        assert made_with["libraries"]["numpy"]
+        values.append(Store(str(tmp_path)).page(f"recipes/{made_with['recipe']}.json")["config"]["value"])
+    assert values == [1, 2]
 
 
 def test_a_stage_that_cannot_start_ends_the_run_with_its_reason_and_charges_no_row(tmp_path):
