@@ -11,8 +11,9 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Callable
-from multiprocessing import get_context
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -45,13 +46,20 @@ class Child:
     def __init__(
         self, function: Callable[[Any], Any], log: Path, setup: Callable[..., None], arguments: tuple[Any, ...] = ()
     ) -> None:
-        self.function, self._log, self._ready = function, log, False
+        self._log, self._ready = log, False
         self.pipe, far = _SPAWN.Pipe()
         self._process = _SPAWN.Process(
             target=_serve, args=(far, function, str(log), os.getpid(), setup, arguments), daemon=True
         )
-        self._process.start()
-        far.close()
+        try:
+            with _interrupt_held_back():
+                self._process.start()
+        except KeyboardInterrupt:
+            if self.pid is not None:
+                self.end()  # nobody else knows of it yet
+            raise
+        finally:
+            far.close()
 
     @property
     def pid(self) -> int | None:
@@ -113,6 +121,29 @@ class Child:
         return "\n".join(line for line in said if not line.startswith("Extension modules:"))[-_WORDS:].strip()
 
 
+@contextlib.contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Hold SIGINT back while a child is started, so that it is born with SIGINT blocked, and is born whole.
+
+    Ctrl-C goes to the whole process group, and a child can ignore it only once it has imported our modules.
+    """
+    resource_tracker.ensure_running()  # else `start` does so, and unblocks SIGINT on its way
+    held: list[int] = []
+    # another thread, which does not block it, may receive it; Python then interrupts the main thread, mask or no mask
+    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    if handler is not None:
+        signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if held:
+            signal.raise_signal(signal.SIGINT)
+
+
 def _serve(
     pipe: Connection,
     function: Callable[[Any], Any],
@@ -123,6 +154,7 @@ def _serve(
 ) -> None:  # pragma: no cover - in the child
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked since before it was born, until here
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(words, 1)
     os.dup2(words, 2)

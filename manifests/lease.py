@@ -1,11 +1,16 @@
 """One lease a root keeps a second writer out.
 
-A lease is an object `leases/<epoch>.json`, made by create-if-absent, so that of any number of takers one wins, on a
-local disk and on object stores alike. Its holder raises a counter in it at every `interval_s`; a reader holds it for
-dead when the counter has not moved for some of the READER's own intervals (no clock of another machine is trusted), or
-at once if holder and reader are on one machine and the process is gone. Taking over means creating the next epoch. A
-holder that was only asleep finds the higher epoch at its next beat and must stop; what it still wrote carries the lower
-epoch, and the ledger lets the higher one win.
+A lease is an object `leases/<number>.json`, made by create-if-absent, so that of any number of takers one wins, on a
+local disk and on object stores alike. Its holder raises a counter in it at every `interval_s`. No clock of another
+machine is trusted: a reader holds the holder for dead when the counter has not moved for some of the READER's own
+intervals. Where the reader can see the holder's process (the same boot of one machine, the same pid namespace:
+containers may share the name of their host, but not its process numbers) it looks instead: a process that is gone is
+dead at once, and one that is there is not dead, however long its counter stands still (a suspended laptop, Ctrl-Z).
+
+Taking over means creating the next number. A holder that was only asleep finds it at its next beat and must stop, as
+must one that could not beat for so long that others hold it for dead. What it still wrote carries its epoch, which is
+lower than its successor's, and the ledger lets the higher one win. (The epoch stands in the object, not in its name:
+takers must contend for one name, also if they know different epochs.)
 """
 
 import contextlib
@@ -18,13 +23,12 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-import fsspec
-
-from manifests.errors import UserError
-from manifests.tables import root_of
+from manifests.errors import NoSpaceError, RootError, UserError, is_full
+from manifests.tables import open_root, root_of
 
 DEAD_AFTER_BEATS = 5  # a holder that misses so many of the reader's intervals is dead
 KEEP_LEASES = 3
+WRITTEN = frozenset({"who", "host", "pid", "counter"})
 
 
 class LeaseTaken(UserError):
@@ -38,44 +42,56 @@ class LeaseLost(UserError):
 class Lease:
     """The right to write under one root; a context manager that gives it back at the end."""
 
-    def __init__(self, root: str, who: str, interval_s: float = 2.0, storage: dict[str, Any] | None = None) -> None:
+    def __init__(self, root: str, who: str, interval_s: float = 2.0) -> None:
         self.root = root_of(root)
         self.epoch = 0
+        self._number = 0
         self._who = who
         self._interval_s = interval_s
-        self._fs, path = fsspec.core.url_to_fs(self.root, use_listings_cache=False, **(storage or {}))
+        self._fs, path = open_root(self.root)
         self._folder = f"{path}/leases"
         self._counter = 0
+        self._beat_at_s = 0.0  # monotonic, of this process only
+        self._beating = threading.Lock()
         self._lost = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def take(cls, root: str, who: str, interval_s: float = 2.0, storage: dict[str, Any] | None = None) -> Self:
+    def take(cls, root: str, who: str, interval_s: float = 2.0, above: int = 0) -> Self:
         """Take the lease, waiting only as long as it needs to see whether another holder lives.
+
+        The new epoch is higher than all in `leases/`, and than `above`: the highest that the ledger knows, so that what
+        is written now wins also if somebody has cleaned the leases away.
 
         Raises:
             LeaseTaken: a living process holds it.
+            RootError: the root is a file, cannot be made, cannot be reached, or is full.
         """
-        lease = cls(root, who, interval_s, storage)
-        lease._fs.makedirs(lease._folder, exist_ok=True)
-        while True:
-            newest = max(lease._epochs(), default=0)
-            if newest:
-                lease._wait_until_free(newest)
-            try:
-                lease._fs.pipe_file(lease._path(newest + 1), lease._text(), mode="create")
-            except FileExistsError:
-                continue  # another taker was faster: look at its lease
-            lease.epoch = newest + 1
-            lease._start()
-            return lease
+        lease = cls(root, who, interval_s)
+        try:
+            lease._take(above)
+        except OSError as error:
+            if is_full(error):
+                raise NoSpaceError(lease.root) from error
+            raise RootError(
+                f"{lease.root} cannot be written to: {error.strerror or error}; a root is a folder or a URL in which "
+                "this user may make files"
+            ) from error
+        return lease
 
     def check(self) -> None:
-        """Raise LeaseLost if another process took the lease over."""
+        """Raise LeaseLost if another process took the lease over, or must by now hold this one for dead."""
+        if not self._lost.is_set() and self._is_late() and self._thread is not None and self._thread.is_alive():
+            self._beat_now()  # the whole process may have stood still: what counts is whether the lease can be had now
         if self._lost.is_set():
             raise LeaseLost(
                 f"another process took over {self.root} because this one stood still; nothing was lost, run again"
+            )
+        if self._thread is None or not self._thread.is_alive() or self._is_late():
+            raise LeaseLost(
+                f"the lease in {self._folder} could not be renewed for {time.monotonic() - self._beat_at_s:.0f} s, so "
+                "another process may have taken it; nothing was lost, see that the root can be written to and run again"
             )
 
     def release(self) -> None:
@@ -98,25 +114,57 @@ class Lease:
         with contextlib.suppress(OSError):
             self.release()
 
+    def _take(self, above: int) -> None:
+        self._fs.makedirs(self._folder, exist_ok=True)
+        while True:
+            numbers = self._numbers()
+            newest = max(numbers, default=0)
+            if newest:
+                self._wait_until_free(newest)
+            self._number = newest + 1
+            self.epoch = max([above, newest, *(self._read(number).get("epoch", 0) for number in numbers)]) + 1
+            self._beat_at_s = time.monotonic()
+            try:
+                self._fs.pipe_file(self._path(self._number), self._text(), mode="create")
+            except FileExistsError:
+                continue  # another taker was faster: look at its lease
+            self._start()
+            return
+
     def _start(self) -> None:
-        for epoch in sorted(self._epochs())[:-KEEP_LEASES]:
+        for number in sorted(self._numbers())[:-KEEP_LEASES]:
             with contextlib.suppress(FileNotFoundError):
-                self._fs.rm_file(self._path(epoch))
+                self._fs.rm_file(self._path(number))
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:
-        while not self._ended.wait(self._interval_s):
-            if max(self._epochs(), default=0) > self.epoch:
+        while not self._ended.wait(self._interval_s) and not self._lost.is_set():
+            self._beat_now()
+
+    def _beat_now(self) -> None:
+        """Look for a successor, and raise the counter; where the store fails, the next beat may succeed."""
+        if not self._beating.acquire(timeout=self._interval_s):
+            return  # the other thread waits for the store
+        try:
+            now_s = time.monotonic()  # before the write: a reader's patience begins behind it
+            if max(self._numbers(), default=0) > self._number:
                 self._lost.set()
                 return
             self._counter += 1
-            with contextlib.suppress(OSError):  # a missed beat is what the reader's patience is for
-                self._write(self._text())
+            self._write(self._text())
+            self._beat_at_s = now_s
+        except OSError:
+            pass  # a missed beat is what the reader's patience is for; `check` counts them
+        finally:
+            self._beating.release()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._beat_at_s >= DEAD_AFTER_BEATS * self._interval_s
 
     def _write(self, text: bytes) -> None:
         """Write the lease whole: on a local disk a reader must never see half of it."""
-        path = self._path(self.epoch)
+        path = self._path(self._number)
         if "file" in self._fs.protocol:
             part = f"{path}.part"
             with open(part, "wb") as file:
@@ -125,35 +173,41 @@ class Lease:
         else:
             self._fs.pipe_file(path, text)
 
-    def _wait_until_free(self, epoch: int) -> None:
-        seen = self._read(epoch)
+    def _wait_until_free(self, number: int) -> None:
+        """Return when a lease may be taken over; raise LeaseTaken if its holder lives."""
+        seen = self._read(number)
         for _ in range(DEAD_AFTER_BEATS):
-            if seen.get("released") or _process_is_gone(seen):
+            if seen.get("released") or _process_lives(seen) is False:
                 return
             time.sleep(self._interval_s)
-            now = self._read(epoch)
-            if max(self._epochs(), default=0) > epoch:
+            now = self._read(number)
+            if max(self._numbers(), default=0) > number:
                 return  # somebody else took it over: create-if-absent will say so
             if "who" in now and not now.get("released") and now["counter"] != seen["counter"]:
                 raise LeaseTaken(
-                    f"{self.root} is in use by `{now['who']}` (process {now['pid']} on {now['host']}); "
-                    "wait until it ends, or end it, and start again"
+                    f"{self.root} is in use by {_name_of(now)}; wait until it ends, or end it, and start again"
                 )
             seen = now
+        if not seen.get("released") and _process_lives(seen):
+            raise LeaseTaken(
+                f"{self.root} is held by {_name_of(seen)}, which lives but stands still: "
+                "let it go on (`fg`, or SIGCONT), or end it, and start again"
+            )
 
-    def _read(self, epoch: int) -> dict[str, Any]:
+    def _read(self, number: int) -> dict[str, Any]:
         try:
-            lease: dict[str, Any] = json.loads(self._fs.cat_file(self._path(epoch)))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {"counter": -1}  # made, but not yet written, or gone: look again at the next beat
-        return lease
+            lease = json.loads(self._fs.cat_file(self._path(number)))
+        except (FileNotFoundError, ValueError):
+            lease = None
+        # made, but not yet written, or gone, or damaged: look again at the next beat
+        return lease if isinstance(lease, dict) and lease.keys() >= WRITTEN else {"counter": -1}
 
-    def _epochs(self) -> list[int]:
+    def _numbers(self) -> list[int]:
         names = (name.rsplit("/", 1)[-1] for name in self._fs.ls(self._folder, detail=False))
         return [int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))]
 
-    def _path(self, epoch: int) -> str:
-        return f"{self._folder}/{epoch:08d}.json"
+    def _path(self, number: int) -> str:
+        return f"{self._folder}/{number:08d}.json"
 
     def _text(self, released: bool = False) -> bytes:
         about = {
@@ -161,26 +215,49 @@ class Lease:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": _start_of_process(os.getpid()),
+            "epoch": self.epoch,
             "counter": self._counter,
             "released": released,
         }
         return json.dumps(about).encode()
 
 
+def _name_of(lease: dict[str, Any]) -> str:
+    return f"`{lease['who']}` (process {lease['pid']} on {lease['host']})"
+
+
 def _start_of_process(pid: int) -> str | None:
-    """Return boot and start time of a process here, so that a pid that is used again is not taken for the old one."""
+    """Return boot, pid namespace and start time of a process, so that a number used again is not taken for the old."""
     try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return None  # /proc shows another namespace: its numbers are not ours
+        namespace = os.readlink("/proc/self/ns/pid")
         with open("/proc/sys/kernel/random/boot_id") as boot, open(f"/proc/{pid}/stat") as stat:
             fields = stat.read().rpartition(")")[2].split()
-            return None if fields[0] == "Z" else f"{boot.read().strip()}:{fields[19]}"
+            start = "ended" if fields[0] in "ZX" else fields[19]
+            return f"{boot.read().strip()} {namespace} {start}"
     except OSError:
         return None
 
 
-def _process_is_gone(lease: dict[str, Any]) -> bool:
-    if lease.get("host") != socket.gethostname() or not lease.get("started"):
-        return False
+def _process_lives(lease: dict[str, Any]) -> bool | None:
+    """Say whether the process of a holder lives; None if that cannot be seen from here."""
     mine = _start_of_process(os.getpid())
-    if mine is None or mine.split(":")[0] != lease["started"].split(":")[0]:
-        return False  # no /proc here, or another boot of a machine with this name: leave it to the counter
-    return bool(_start_of_process(lease["pid"]) != lease["started"])
+    if mine is None or lease.get("host") != socket.gethostname() or not lease.get("started"):
+        return None
+    if mine.rpartition(" ")[0] != lease["started"].rpartition(" ")[0]:
+        return None  # another boot of a machine with this name, or a container beside this one: leave it to the counter
+    there = _start_of_process(lease["pid"])
+    if there is None and _answers(lease["pid"]):
+        return None  # /proc hides the processes of other users
+    return bool(there == lease["started"])
+
+
+def _answers(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

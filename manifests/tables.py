@@ -4,18 +4,21 @@ Any fsspec URL may be a root. Whoever writes holds the lease of the root (manife
 see whole versions only. Lance is not fork-safe: child processes are spawned.
 """
 
+import contextlib
 import difflib
 import os
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 os.environ.setdefault("LANCE_LOG", "error")  # before the import: it would announce each new table as a warning
 
+import fsspec
 import lance
 import pyarrow as pa
 
-from manifests.errors import UserError
+from manifests.errors import RootError, UserError
 from manifests.schema import TABLES
 
 KEEP_OLD_VERSIONS = timedelta(minutes=10)  # a reader that began before a clean-up still finds its version
@@ -33,12 +36,28 @@ def root_of(root: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(text))
 
 
+def open_root(root: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a root and the root's path in it; listings are never cached.
+
+    Raises:
+        RootError: nothing that is installed can reach it.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(root, use_listings_cache=False)
+    except (ImportError, ValueError, OSError) as error:
+        raise RootError(
+            f"{root} cannot be reached from here ({_first_line(error)}); "
+            "install the driver that this names, or take a root that is a folder"
+        ) from error
+    return fs, path
+
+
 class Tables:
     """The tables `sources`, `characters`, `pairs` and `outcomes` under one root."""
 
-    def __init__(self, root: str | os.PathLike[str], storage_options: dict[str, str] | None = None) -> None:
+    def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = root_of(root)
-        self._options = storage_options
+        self._whole: set[str] = set()  # tables known to have more than one version, so that no mark is beside them
 
     def uri(self, name: str) -> str:
         """Return where a table lies."""
@@ -47,14 +66,22 @@ class Tables:
         return f"{self.root}/tables/{name}.lance"
 
     def open(self, name: str, version: int | str | None = None) -> Any | None:
-        """Return the Lance dataset at a version or tag (newest if None), or None if the table was never written."""
+        """Return the Lance dataset at a version or tag (newest if None), or None if the table was never written.
+
+        Raises:
+            TableError: it is there but damaged, or there is no such version or tag.
+            RootError: the root cannot be reached, or is a file.
+        """
         uri = self.uri(name)
         try:
-            newest = lance.dataset(uri, storage_options=self._options)
+            newest = lance.dataset(uri)
         except (ValueError, OSError) as error:
-            if "not found" in str(error).lower() or "does not exist" in str(error).lower():
+            if self._was_never_written(name):
                 return None
-            raise TableError(f"table {name} at {uri} cannot be opened: {_first_line(error)}") from error
+            raise TableError(
+                f"table {name} at {uri} cannot be opened ({_first_line(error)}); if it is damaged, restore its folder "
+                "from a copy before anything else is run, since what it held would be made again"
+            ) from error
         if version is None:
             return newest
         try:
@@ -103,10 +130,9 @@ class Tables:
 
     def append(self, name: str, rows: pa.Table) -> int:
         """Append rows and return the new version. A caller that must not append twice looks for its own mark first."""
-        dataset = lance.write_dataset(
-            rows.cast(TABLES[name]), self.uri(name), mode="append", storage_options=self._options
-        )
-        return int(dataset.version)
+        rows = rows.cast(TABLES[name])
+        with self._beginning(name):
+            return int(lance.write_dataset(rows, self.uri(name), mode="append").version)
 
     def upsert(self, name: str, rows: pa.Table) -> int:
         """Insert rows, or replace those with the same id, and return the new version.
@@ -114,10 +140,11 @@ class Tables:
         Under the lease only: concurrent merges of one key duplicate it without an error (pylance 14, measured).
         """
         rows = rows.cast(TABLES[name])
-        dataset = self.open(name)
-        if dataset is None:
-            return int(lance.write_dataset(rows, self.uri(name), storage_options=self._options).version)
-        dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        with self._beginning(name):
+            dataset = self.open(name)
+            if dataset is None:
+                return int(lance.write_dataset(rows, self.uri(name)).version)
+            dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
         return self.version(name)
 
     def delete(self, name: str, where: str) -> None:
@@ -159,15 +186,64 @@ class Tables:
             ) from error
         return number
 
-    def compact(self, name: str, keep: timedelta = KEEP_OLD_VERSIONS) -> None:
+    def fragments(self, name: str) -> int:
+        """Return the number of fragments that the newest version is made of: one an append since `compact`."""
+        dataset = self.open(name)
+        return 0 if dataset is None else len(dataset.get_fragments())
+
+    def compact(self, name: str, keep: timedelta = KEEP_OLD_VERSIONS) -> bool:
         """Join small fragments and drop versions older than `keep`; tagged versions stay.
 
-        Manifests grow quadratically without it (2,500 appends: 266 of 277 MB were manifests).
+        Manifests grow quadratically without it (2,500 appends: 266 of 277 MB were manifests). It only tidies: where the
+        store does not let it (a full disk), the rows are as safe as before, and a later call does it.
+
+        Returns:
+            Whether it was done.
         """
         dataset = self.open(name)
-        if dataset is not None:
+        if dataset is None:
+            return True
+        try:
             dataset.optimize.compact_files()
             dataset.cleanup_old_versions(keep, error_if_tagged_old_versions=False)
+        except OSError:
+            return False
+        return True
+
+    def _was_never_written(self, name: str) -> bool:
+        """Tell a table that was never written, or whose first write was interrupted, from one that is damaged."""
+        fs, base = open_root(self.root)
+        try:
+            there = fs.ls(f"{base}/tables/{name}.lance", detail=False)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            why = error.strerror or _first_line(error)
+            raise RootError(
+                f"{self.root} cannot be used: {why}; a root is a folder or a URL that may be read"
+            ) from error
+        return not there or fs.exists(f"{base}/tables/{name}.beginning")
+
+    @contextlib.contextmanager
+    def _beginning(self, name: str) -> Iterator[None]:
+        """Leave a mark beside a table while its first version is written.
+
+        A first write that was killed leaves files without a version, as a table does whose versions are lost; the mark
+        tells them apart. One that was killed behind its commit leaves the mark: the second write takes it away.
+        """
+        version = None if name in self._whole else self.version(name)
+        if version is None or version > 1:
+            self._whole.add(name)
+            yield
+            return
+        fs, base = open_root(self.root)
+        mark = f"{base}/tables/{name}.beginning"
+        if version == 0:
+            fs.makedirs(f"{base}/tables", exist_ok=True)
+            fs.pipe_file(mark, b"")
+        yield
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm_file(mark)
 
 
 def _unknown_column(name: str, column: str, schema: pa.Schema) -> str:
