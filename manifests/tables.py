@@ -78,8 +78,10 @@ class Tables:
         except (ValueError, OSError) as error:
             if self._was_never_written(name):
                 return None
+            lost = "was not found" in str(error)
+            why = "its folder is there, but no version of it" if lost else _first_line(error)
             raise TableError(
-                f"table {name} at {uri} cannot be opened ({_first_line(error)}); if it is damaged, restore its folder "
+                f"table {name} at {uri} cannot be opened ({why}); if it is damaged, restore its folder "
                 "from a copy before anything else is run, since what it held would be made again"
             ) from error
         if version is None:
@@ -255,4 +257,4 @@ def _unknown_column(name: str, column: str, schema: pa.Schema) -> str:
 def _first_line(error: BaseException) -> str:
     """Return an engine's message without the place in its own source code."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r",? /\S+\.rs:\d+:\d+$", "", lines[0])[:300]
+    return re.sub(r",? /\S+\.rs:\d+:\d+", "", lines[0])[:300]
