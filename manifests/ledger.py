@@ -59,7 +59,6 @@ class Fold:
     state: dict[str, str] = field(default_factory=dict)
     reason: dict[str, str] = field(default_factory=dict)  # of rejected and quarantined keys
     attempts: dict[str, int] = field(default_factory=dict)  # lone attempts of suspects that have not ended
-    epoch: int = 0  # the highest that ever wrote
 
 
 def fold(tables: Tables) -> Fold:
@@ -68,13 +67,19 @@ def fold(tables: Tables) -> Fold:
     return fold_rows(log)
 
 
+def highest_epoch(tables: Tables) -> int:
+    """Return the highest epoch that ever wrote; a new lease must be above it, or its outcomes would not count."""
+    epochs = tables.read("outcomes", columns=["epoch"])["epoch"]
+    return int(pc.max(epochs).as_py() or 0)
+
+
 def fold_rows(log: pa.Table) -> Fold:
     """Fold rows with the columns key, state, reason, epoch and seq, in whatever order they lie."""
     order = np.lexsort((log["seq"].to_numpy(), log["epoch"].to_numpy()))
     if not np.array_equal(order, np.arange(len(order))):
         log = log.take(pa.array(order))
     log = _without_repeats(log)
-    folded = Fold(epoch=int(log["epoch"].to_numpy().max(initial=0)))
+    folded = Fold()
     # a few words, shared: no million copies of "done", and no million Arrow scalars
     states = log["state"].combine_chunks().dictionary_encode()
     words = states.dictionary.to_pylist()
@@ -151,6 +156,8 @@ class Committer:
         self._open: tuple[str, list[dict[str, Any]]] | None = None  # a group of which it is not known whether it landed
         self._since = time.monotonic()
         self.commits = 0
+        if tables.fragments("outcomes") > COMPACT_EVERY // 2:  # left by runs too short to tidy up themselves
+            tables.compact("outcomes")
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome; it is written with the next group."""

@@ -80,7 +80,7 @@ class Progress:
 
     def _table(self) -> Table:
         table = Table("stage", "", "rate", "left", "rejected", "quarantined", box=None, pad_edge=False)
-        for line in self._lines.values():
+        for line in (line for line in self._lines.values() if line.todo):
             name, done, rate, left, rejected, quarantined = _cells(line)
             table.add_row(name, done, rate, left, rejected, f"[red]{quarantined}[/]" if quarantined[0] != "0" else "0")
         return table

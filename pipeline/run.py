@@ -34,8 +34,7 @@ def execute(
     for name, value in ENVIRONMENT_OF_WORKERS.items():
         os.environ.setdefault(name, value)  # read when a process starts: what the user set counts
     root, tables = run.config.root, Tables(run.config.root)
-    folded = ledger.fold(tables)
-    with Lease.take(root, "bodydouble run") as lease:
+    with Lease.take(root, "bodydouble run", above=ledger.highest_epoch(tables)) as lease:
         try:
             Store(root).remove_leftovers()
             committer = Committer(tables, lease.epoch, run.config.commit_every, run.config.commit_every_s)

@@ -168,3 +168,27 @@ def test_a_commit_that_was_interrupted_after_it_landed_is_not_repeated(tmp_path)
     committer.add(outcome(2))
     committer.flush()
     assert sorted(tables.read("outcomes")["key"].to_pylist()) == ["key1", "key2"]
+
+
+def test_outcomes_count_also_after_somebody_removed_the_leases(tmp_path):
+    from manifests.lease import Lease
+
+    tables = Tables(tmp_path)
+    for state in (ledger.QUARANTINED, ledger.REQUEUED):
+        with Lease.take(str(tmp_path), "writer", above=ledger.highest_epoch(tables)) as lease:
+            committer = Committer(tables, lease.epoch)
+            committer.add(outcome(1, state=state, reason="why"))
+            committer.flush()
+        for path in (tmp_path / "leases").iterdir():
+            path.unlink()
+    assert fold(tables).state == {"key1": ledger.REQUEUED}
+
+
+def test_runs_too_short_to_compact_are_tidied_up_by_the_next(tmp_path):
+    tables = Tables(tmp_path)
+    for epoch in range(1, 4):
+        committer = Committer(tables, epoch)
+        for number in range(60):
+            committer.add(outcome(number))
+            committer.flush()
+    assert tables.fragments("outcomes") <= 61
