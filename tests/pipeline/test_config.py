@@ -95,5 +95,5 @@ def test_every_field_of_the_template_says_what_it_means():
 
 
 def test_a_column_has_one_maker(tmp_path):
-    with pytest.raises(ConfigError, match=r"stages\.sources\.again: makes array, word, which the manifest or an earlier"):
+    with pytest.raises(ConfigError, match=r"stages\.sources\.again: makes array, word, which the manifest"):
         build(config_of(tmp_path, {"first": "First", "again": "First"}))
