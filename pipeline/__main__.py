@@ -1,23 +1,27 @@
 """The commands. Libraries that only some of them need are imported where they are needed: `--help` answers at once."""
 
-import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import click
+try:
+    import click
 
-from manifests.errors import UserError
-from pipeline.importing import import_
-from pipeline.ledger_commands import look, quarantine, requeue, trace
-from pipeline.manifest_commands import manifest
-from pipeline.terminal import json_option, print_json, print_table
+    from manifests.errors import UserError
+    from pipeline.importing import import_
+    from pipeline.ledger_commands import look, quarantine, requeue, trace
+    from pipeline.manifest_commands import manifest
+    from pipeline.terminal import json_option, print_json, print_table, say_if_nothing_was_imported
+except KeyboardInterrupt:  # in the first tenths of a second there is nothing to stop yet
+    sys.exit(130)
+
+if TYPE_CHECKING:
+    from pipeline.config import Run
+    from pipeline.plan import StageCount
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
 ORDER = ("import", "manifest", "config", "plan", "run", "funnel", "quarantine", "requeue", "trace", "look", "demo")
 
 
@@ -51,9 +55,10 @@ def main() -> None:
     """
 
 
+import_.short_help = "Import a list of films or pictures."
+manifest.short_help = "See what is in the tables; freeze and compare versions."
 main.add_command(import_, "import")
-main.add_command(manifest, "manifest")
-for _command in (quarantine, requeue, trace, look):
+for _command in (manifest, quarantine, requeue, trace, look):
     main.add_command(_command)
 
 _config = click.argument("config", metavar="RUN.YAML", type=click.Path(dir_okay=False))
@@ -84,29 +89,39 @@ def run(
     bodydouble run run.yaml --set workers=4
     """
     from pipeline import funnel as funnels
+
+    signal.signal(signal.SIGTERM, _like_ctrl_c)
+    try:
+        loaded, counts = _execute(config, sets, limit, until, verify, quiet)
+    except KeyboardInterrupt:
+        click.echo("stopped; what was finished is kept: run the same command again to go on", err=True)
+        sys.exit(130)
+    if as_json:
+        print_json(funnels.as_json(counts))
+    else:
+        print_table(funnels.as_table(counts))
+        if any(line.quarantined for lines in counts.values() for line in lines):
+            click.echo(f"\nRows in quarantine wait for you: bodydouble quarantine --root {loaded.config.root}")
+    say_if_nothing_was_imported(loaded.config.root)
+
+
+def _execute(
+    config: str, sets: tuple[str, ...], limit: int | None, until: str | None, verify: bool, quiet: bool
+) -> "tuple[Run, dict[str, list[StageCount]]]":
+    """Run a config, and count what became of its rows."""
+    from pipeline import funnel as funnels
     from pipeline.config import load
     from pipeline.progress import Progress
     from pipeline.run import execute
 
     loaded = load(config, sets)
     progress = Progress(quiet)
-    signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
         plans = execute(loaded, limit, until, progress, verify)
-    except KeyboardInterrupt:
-        progress.end()
-        click.echo("stopped; what was finished is kept: run the same command again to go on", err=True)
-        sys.exit(130)
     finally:
         progress.end()
     idle = limit is None and until is None and all(position < 0 for plan in plans for position in plan.position)
-    counts = {plan.track: plan.counts for plan in plans} if idle else funnels.funnel(loaded)
-    if as_json:
-        print_json(funnels.as_json(counts))
-        return
-    print_table(funnels.as_table(counts))
-    if any(line.quarantined for lines in counts.values() for line in lines):
-        click.echo(f"\nRows in quarantine wait for you: bodydouble quarantine --root {loaded.config.root}")
+    return loaded, {plan.track: plan.counts for plan in plans} if idle else funnels.funnel(loaded)
 
 
 def _like_ctrl_c(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -123,7 +138,9 @@ def _like_ctrl_c(_number: int, _frame: FrameType | None) -> NoReturn:
 def plan(
     config: str, sets: tuple[str, ...], as_json: bool, limit: int | None, until: str | None, other: str | None
 ) -> None:
-    """Say what is cached, to do and quarantined in each stage, without doing anything.
+    """Say what is cached, what is to do, and what is quarantined.
+
+    For each stage, and without doing anything.
 
     \b
     bodydouble plan run.yaml
@@ -153,6 +170,7 @@ def plan(
         print_json({"tables": counts})
     else:
         print_table(plan_table(counts))
+    say_if_nothing_was_imported(loaded.config.root)
 
 
 @main.command()
@@ -160,7 +178,9 @@ def plan(
 @_sets
 @json_option
 def funnel(config: str, sets: tuple[str, ...], as_json: bool) -> None:
-    """Count what went into each stage and what became of it; `in` is always the sum of the rest.
+    """Count what went into each stage, and what became of it.
+
+    `in` is always the sum of the other numbers.
 
     \b
     bodydouble funnel run.yaml
@@ -169,11 +189,13 @@ def funnel(config: str, sets: tuple[str, ...], as_json: bool) -> None:
     from pipeline import funnel as funnels
     from pipeline.config import load
 
-    counts = funnels.funnel(load(config, sets))
+    loaded = load(config, sets)
+    counts = funnels.funnel(loaded)
     if as_json:
         print_json(funnels.as_json(counts))
     else:
         print_table(funnels.as_table(counts))
+    say_if_nothing_was_imported(loaded.config.root)
 
 
 @main.group()
@@ -203,6 +225,7 @@ def validate(config: str, sets: tuple[str, ...], as_json: bool) -> None:
     \b
     bodydouble config validate run.yaml
     """
+    from manifests.tables import root_of
     from pipeline.config import load
 
     loaded = load(config, sets)
@@ -211,16 +234,24 @@ def validate(config: str, sets: tuple[str, ...], as_json: bool) -> None:
         print_json({"root": loaded.config.root, "stages": recipes})
     else:
         stages = ", ".join(f"{track}.{name}" for track, listed in recipes.items() for name in listed)
-        click.echo(f"{config} is sound: {stages} under {os.path.abspath(loaded.config.root)}")
+        click.echo(f"{config} is sound: {stages} under {root_of(loaded.config.root)}")
 
 
 @main.command()
 @click.option("--folder", default="runs/demo", show_default=True, type=click.Path(file_okay=False), help="Where to.")
-def demo(folder: str) -> None:
-    """Fetch the demo's clips, import them, run to skeletons, and draw what was found."""
+@json_option
+def demo(folder: str, as_json: bool) -> None:
+    """Real clips to skeletons that can be looked at, in one go.
+
+    Fetch the demo's clips, import them, run to skeletons, and draw what was found.
+
+    \b
+    bodydouble demo
+    bodydouble demo --folder /tmp/demo --json
+    """
     from pipeline.demo import run_demo
 
-    run_demo(Path(folder))
+    run_demo(Path(folder), as_json)
 
 
 if __name__ == "__main__":

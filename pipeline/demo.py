@@ -17,7 +17,7 @@ import yaml
 
 from manifests.errors import UserError
 from manifests.keys import sha256_of_file
-from pipeline.terminal import print_table
+from pipeline.terminal import print_json, print_table
 
 CURATED: Final = Path(__file__).parent.parent / "manifests" / "demo.yaml"
 CONFIG: Final = Path(__file__).parent / "configs" / "demo.yaml"
@@ -35,8 +35,10 @@ class DemoError(UserError):
     exit_code = 1
 
 
-def run_demo(folder: Path) -> None:
+def run_demo(folder: Path, as_json: bool = False) -> None:
     """Fetch the clips, import them into `folder`, run to skeletons, draw them, and say where everything lies.
+
+    As JSON: the folder, the funnel's `tables`, and for each row that was `drawn` its id and where its pictures lie.
 
     Raises:
         DemoError: the clips cannot be fetched.
@@ -51,7 +53,8 @@ def run_demo(folder: Path) -> None:
     from pipeline.run import execute
 
     listed = fetch_demo(folder / "clips")
-    click.echo(told(import_list("sources", str(listed), str(folder), ImportOptions(Cutting(fps=FPS)), show=True)))
+    imported = import_list("sources", str(listed), str(folder), ImportOptions(Cutting(fps=FPS)), show=True)
+    click.echo(told(imported), err=as_json)
     loaded = load(CONFIG, [f"root={folder}"])
     progress = Progress()
     try:
@@ -62,8 +65,13 @@ def run_demo(folder: Path) -> None:
         sys.exit(130)
     finally:
         progress.end()
-    print_table(funnel.as_table(funnel.funnel(loaded)))
+    counts = funnel.funnel(loaded)
+    if not as_json:
+        print_table(funnel.as_table(counts))
     drawn = look(str(folder), [], None)
+    if as_json:
+        print_json({"folder": str(folder), **funnel.as_json(counts), "drawn": drawn})
+        return
     for each in drawn:
         click.echo(f"{each['sheet']}  {each['video']}")
     click.echo(f"{len(drawn)} skeletons drawn; why a row has none: bodydouble trace ID --root {folder}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.terminal import json_option, print_json, root_option
+from pipeline.terminal import json_option, print_json, root_option, say_if_nothing_was_imported
 
 
 @click.command()
@@ -12,7 +12,9 @@ from pipeline.terminal import json_option, print_json, root_option
 @json_option
 @click.option("--where", metavar="SQL", help="Only those that fit, e.g. \"stage = 'skeleton' and reason = 'timeout'\".")
 def quarantine(root: str, as_json: bool, where: str | None) -> None:
-    """List the rows that crashed, hung or hit an error, with the last words of each.
+    """List the rows that crashed, hung or hit an error.
+
+    With the reason and the last words of each.
 
     \b
     bodydouble quarantine --root runs/mine
@@ -23,6 +25,8 @@ def quarantine(root: str, as_json: bool, where: str | None) -> None:
     from pipeline.inspecting import settled
 
     rows = settled(Tables(root), (ledger.QUARANTINED,), where)
+    if not rows:
+        say_if_nothing_was_imported(root)
     if as_json:
         print_json(rows)
         return
@@ -40,7 +44,7 @@ def quarantine(root: str, as_json: bool, where: str | None) -> None:
 @click.option("--where", metavar="SQL", required=True, help='Which, as for `quarantine`; "true" for all.')
 @click.option("--rejected", is_flag=True, help="Rejected rows too (their stage will judge them anew).")
 def requeue(root: str, as_json: bool, where: str, rejected: bool) -> None:
-    """Send quarantined rows round again: the next `run` tries them.
+    """Send quarantined rows round again at the next `run`.
 
     \b
     bodydouble requeue --root runs/mine --where "reason = 'timeout'"
@@ -49,6 +53,8 @@ def requeue(root: str, as_json: bool, where: str, rejected: bool) -> None:
     from pipeline.inspecting import requeue as send
 
     rows = send(root, where, rejected)
+    if not rows:
+        say_if_nothing_was_imported(root)
     if as_json:
         print_json([{name: row[name] for name in ("item", "track", "stage", "reason")} for row in rows])
     else:
@@ -60,7 +66,9 @@ def requeue(root: str, as_json: bool, where: str, rejected: bool) -> None:
 @root_option
 @json_option
 def trace(item: str, root: str, as_json: bool) -> None:
-    """Say all that is known of one row: where it came from, what was made of it, by what, and when.
+    """Say all that is known of one row.
+
+    Where it came from, what was made of it, by what, and when.
 
     \b
     bodydouble trace src_4f0c --root runs/mine            the beginning of an id is enough
@@ -82,7 +90,9 @@ def trace(item: str, root: str, as_json: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="Every source and character that has a skeleton.")
 @click.option("--out", type=click.Path(file_okay=False), help="Folder for the pictures; ROOT/look if not given.")
 def look(items: tuple[str, ...], root: str, as_json: bool, every: bool, out: str | None) -> None:
-    """Draw a row's skeleton over its frames: an overlay video and a contact sheet.
+    """Draw a row's skeleton over its frames.
+
+    Makes an overlay video and a contact sheet.
 
     \b
     bodydouble look src_4f0c --root runs/mine
@@ -93,6 +103,9 @@ def look(items: tuple[str, ...], root: str, as_json: bool, every: bool, out: str
     if not items and not every:
         raise click.UsageError("name an ID, or --all")
     drawn = draw(root, list(items), Path(out) if out else None)
+    if not drawn:
+        click.echo("no row has a skeleton yet; why: `bodydouble trace ID`, or `bodydouble funnel RUN.yaml`", err=True)
+        say_if_nothing_was_imported(root)
     if as_json:
         print_json(drawn)
     else:

@@ -39,3 +39,14 @@ def print_table(table: Any) -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def say_if_nothing_was_imported(root: str) -> None:
+    """Say on stderr what comes first, if the tables under a root hold no row: all counts are then 0, and no error."""
+    from manifests.schema import TRACKS
+    from manifests.tables import Tables
+
+    tables = Tables(root)
+    if not any(tables.count(track) for track in TRACKS):
+        hint = f"bodydouble import sources LIST --root {root}"
+        click.echo(f"nothing was imported under {root} yet: {hint}", err=True)
