@@ -15,6 +15,7 @@ What a stage makes is stored by its type: a number, string, list or dict as JSON
 artifact `.npy`; a `manifests.media.Video` as an artifact `.mp4`. The next stage is handed the same type back.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -48,7 +49,7 @@ class StageConfig(BaseModel):
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
 
 
-class Stage(Generic[ConfigT]):
+class Stage(ABC, Generic[ConfigT]):
     """One step of a track; see the module's docstring for the contract."""
 
     Config: ClassVar[type[StageConfig]] = StageConfig
@@ -60,9 +61,9 @@ class Stage(Generic[ConfigT]):
         """Called once a worker: weights load here."""
         self.config = config
 
+    @abstractmethod
     def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
         """Give, for each row, the columns in `makes` or a `Reject`."""
-        raise NotImplementedError
 
     @classmethod
     def digests(cls, config: Any) -> dict[str, str]:  # noqa: ARG003 - for those who override it
