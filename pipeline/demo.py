@@ -72,9 +72,25 @@ def run_demo(folder: Path, as_json: bool = False) -> None:
     if as_json:
         print_json({"folder": str(folder), **funnel.as_json(counts), "drawn": drawn})
         return
-    for each in drawn:
-        click.echo(f"{each['sheet']}  {each['video']}")
-    click.echo(f"{len(drawn)} skeletons drawn; why a row has none: bodydouble trace ID --root {folder}")
+    click.echo()
+    for line in _clip_by_clip(str(folder), {each["id"]: Path(each["sheet"]).name for each in drawn}):
+        click.echo(line)
+    click.echo(
+        f"\noverlay videos and contact sheets: {folder / 'look'}\nmore of one clip: bodydouble trace ID --root {folder}"
+    )
+
+
+def _clip_by_clip(root: str, sheets: Mapping[str, str]) -> Iterator[str]:
+    """Say of each clip how it ended: its contact sheet, or why there is none."""
+    from manifests import ledger
+    from manifests.tables import Tables
+
+    tables = Tables(root)
+    ends = {row["item"]: row for row in ledger.latest(tables, "track = 'sources'")}  # the last stage's row comes last
+    for row in sorted(tables.read("sources").to_pylist(), key=lambda row: str(row["file"])):
+        end = ends.get(row["id"]) or {"state": "rejected", "reason": row["reject"], "detail": row["reject_detail"]}
+        why = f"{end['state']}, {end['reason']}: {end['detail']}" if end["reason"] else ""
+        yield f"{os.path.basename(row['file']):<14} {sheets.get(row['id'], why)}"
 
 
 def fetch_demo(target: Path, curated: Path = CURATED) -> Path:
