@@ -71,7 +71,7 @@ _sets = click.option(
 @_config
 @_sets
 @json_option
-@click.option("--limit", type=click.IntRange(1), help="Only the first N rows of each table, by id.")
+@click.option("--limit", type=click.IntRange(1, sys.maxsize), help="Only the first N rows of each table, by id.")
 @click.option("--until", metavar="STAGE", help="Leave out the stages after this one.")
 @click.option("--verify", is_flag=True, help="First read every artifact; what is missing or changed is made again.")
 @click.option("--quiet", is_flag=True, help="No live lines.")
@@ -132,7 +132,7 @@ def _like_ctrl_c(_number: int, _frame: FrameType | None) -> NoReturn:
 @_config
 @_sets
 @json_option
-@click.option("--limit", type=click.IntRange(1), help="Only the first N rows of each table, by id.")
+@click.option("--limit", type=click.IntRange(1, sys.maxsize), help="Only the first N rows of each table, by id.")
 @click.option("--until", metavar="STAGE", help="Leave out the stages after this one.")
 @click.option("--diff", "other", metavar="OTHER.YAML", type=click.Path(dir_okay=False), help="What would run again.")
 def plan(
@@ -234,7 +234,7 @@ def validate(config: str, sets: tuple[str, ...], as_json: bool) -> None:
         print_json({"root": loaded.config.root, "stages": recipes})
     else:
         stages = ", ".join(f"{track}.{name}" for track, listed in recipes.items() for name in listed)
-        click.echo(f"{config} is sound: {stages} under {root_of(loaded.config.root)}")
+        click.echo(f"{config} is sound: {stages or 'no stage'} under {root_of(loaded.config.root)}")
 
 
 @main.command()

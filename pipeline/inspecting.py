@@ -145,9 +145,9 @@ def look(root: str, items: list[str], out: Path | None = None) -> list[dict[str,
 
     Raises:
         TableError: a row has no skeleton (and why), or its file or its skeleton is gone.
-        RootError: the root is a URL, so that the pictures need a folder of their own.
+        RootError: the root is a URL, so that the pictures need a folder of their own; or theirs cannot be written to.
     """
-    tables, store = Tables(root), Store(root)
+    tables = Tables(root)
     if out is None and "://" in tables.root:
         raise RootError(f"{tables.root} is a URL, and pictures are drawn into a folder: name one with --out FOLDER")
     found = [find(tables, item) for item in items] or [
@@ -155,7 +155,7 @@ def look(root: str, items: list[str], out: Path | None = None) -> list[dict[str,
         for track in ("sources", "characters")
         for row in tables.read(track, where="reject IS NULL").to_pylist()
     ]
-    folder = out or Path(tables.root) / "look"
+    store, folder = Store(root), out or Path(tables.root) / "look"
     drawn = []
     for track, row in sorted(found, key=lambda each: str(each[1]["id"])):
         made = _newest_skeleton(tables, row["id"])
@@ -168,6 +168,10 @@ def look(root: str, items: list[str], out: Path | None = None) -> list[dict[str,
             drawn.append(_draw(track, with_media(track, row), arrays, folder))
         except ArtifactDamaged as error:
             raise TableError(f"{error}; `bodydouble run RUN.yaml --verify` makes it again") from error
+        except OSError as error:
+            if is_full(error):
+                raise NoSpaceError(str(folder)) from error
+            raise RootError(f"pictures cannot be drawn into {folder}: {error.strerror or error}") from error
     return drawn
 
 

@@ -22,6 +22,8 @@ def root_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _root_of(value: str) -> str:
+    if not value:
+        raise click.BadParameter("is empty; name a folder or a URL, or leave it out if BODYDOUBLE_ROOT names it")
     if not value.endswith((".yaml", ".yml")):
         return value
     from pipeline.config import load
