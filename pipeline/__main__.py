@@ -88,20 +88,18 @@ def run(
     bodydouble run run.yaml --limit 20 --until probe      a first look
     bodydouble run run.yaml --set workers=4
     """
-    from pipeline import funnel as funnels
-
     signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
         loaded, counts = _execute(config, sets, limit, until, verify, quiet)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, UserError, ValueError, OSError, RuntimeError) as error:
+        # an interrupt that meets Lance at work comes out as one of Lance's own errors, with the name in its text
+        if not isinstance(error, KeyboardInterrupt) and "KeyboardInterrupt" not in str(error):
+            raise
         click.echo("stopped; what was finished is kept: run the same command again to go on", err=True)
         sys.exit(130)
-    if as_json:
-        print_json(funnels.as_json(counts))
-    else:
-        print_table(funnels.as_table(counts))
-        if any(line.quarantined for lines in counts.values() for line in lines):
-            click.echo(f"\nRows in quarantine wait for you: bodydouble quarantine --root {loaded.config.root}")
+    _print_funnel(counts, as_json)
+    if not as_json and any(line.quarantined for lines in counts.values() for line in lines):
+        click.echo(f"\nRows in quarantine wait for you: bodydouble quarantine --root {loaded.config.root}")
     say_if_nothing_was_imported(loaded.config.root)
 
 
@@ -122,6 +120,15 @@ def _execute(
         progress.end()
     idle = limit is None and until is None and all(position < 0 for plan in plans for position in plan.position)
     return loaded, {plan.track: plan.counts for plan in plans} if idle else funnels.funnel(loaded)
+
+
+def _print_funnel(counts: "dict[str, list[StageCount]]", as_json: bool) -> None:
+    from pipeline import funnel as funnels
+
+    if as_json:
+        print_json(funnels.as_json(counts))
+    else:
+        print_table(funnels.as_table(counts))
 
 
 def _like_ctrl_c(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -190,11 +197,7 @@ def funnel(config: str, sets: tuple[str, ...], as_json: bool) -> None:
     from pipeline.config import load
 
     loaded = load(config, sets)
-    counts = funnels.funnel(loaded)
-    if as_json:
-        print_json(funnels.as_json(counts))
-    else:
-        print_table(funnels.as_table(counts))
+    _print_funnel(funnels.funnel(loaded), as_json)
     say_if_nothing_was_imported(loaded.config.root)
 
 

@@ -13,6 +13,7 @@ from manifests import ledger
 from manifests.errors import NoSpaceError, RootError, is_full
 from manifests.lease import Lease
 from manifests.ledger import Committer, Outcome
+from manifests.media import MediaError
 from manifests.schema import OUTCOMES, TRACKS
 from manifests.store import Artifact, ArtifactDamaged, Store
 from manifests.tables import TableError, Tables
@@ -168,6 +169,8 @@ def look(root: str, items: list[str], out: Path | None = None) -> list[dict[str,
             drawn.append(_draw(track, with_media(track, row), arrays, folder))
         except ArtifactDamaged as error:
             raise TableError(f"{error}; `bodydouble run RUN.yaml --verify` makes it again") from error
+        except MediaError as error:
+            raise TableError(f"{row['id']} cannot be drawn: {error}") from error
         except OSError as error:
             if is_full(error):
                 raise NoSpaceError(str(folder)) from error

@@ -32,6 +32,15 @@ class NoOp(Stage[NoOpConfig]):
 class ChainConfig(StageConfig):
     batch_size: int = 8
     value: int = 0
+    log: str = ""  # a file to which each item's name is added when its work begins; where it lies changes no result
+
+    HOW = StageConfig.HOW | {"log"}
+
+    def tell(self, stage: str, rows: Sequence[Row]) -> None:
+        """Add a line for each row to the log."""
+        if self.log:
+            with open(self.log, "a") as log:
+                log.writelines(f"{stage} {row.get('file', row.get('word'))}\n" for row in rows)
 
 
 class First(Stage[ChainConfig]):
@@ -42,6 +51,7 @@ class First(Stage[ChainConfig]):
     makes = ("array", "word")
 
     def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
+        self.config.tell("first", rows)
         return [
             Reject("marked", f"{row['file']} is marked")
             if "reject" in row["file"]
@@ -58,6 +68,7 @@ class Second(Stage[ChainConfig]):
     makes = ("total", "double")
 
     def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
+        self.config.tell("second", rows)
         return [{"total": float(row["array"].sum()) + self.config.value, "double": row["array"] * 2} for row in rows]
 
 
@@ -69,6 +80,7 @@ class Third(Stage[ChainConfig]):
     makes = ("last",)
 
     def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
+        self.config.tell("third", rows)
         return [{"last": row["double"] + 1} for row in rows]
 
 
