@@ -29,6 +29,11 @@ class NoOp(Stage[NoOpConfig]):
         return [{"number": row["frames"] + self.config.value} for row in rows]
 
 
+NO_OPS = 8
+for _number in range(NO_OPS):  # NoOp0 to NoOp7: a track of them, each with a column of its own
+    globals()[f"NoOp{_number}"] = type(f"NoOp{_number}", (NoOp,), {"makes": (f"number{_number}",)})
+
+
 class ChainConfig(StageConfig):
     batch_size: int = 8
     value: int = 0
