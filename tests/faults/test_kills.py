@@ -25,6 +25,7 @@ CHAIN = {"first": "First", "second": "Second", "third": "Third"}
 NAMES = [f"n{number}" for number in range(12)] + ["reject me"]
 WHO = ("driver and workers", "the process at the step")
 MATRIX = [(step, stage, who) for step in faults.STEPS for stage in CHAIN for who in WHO]
+BATCH = 4  # rows that a worker has in hand: what one kill can cost at most
 # each step, each stage and each kind of death at least once
 SOME = [entry for number, entry in enumerate(MATRIX) if number % 5 == 0]
 
@@ -45,6 +46,10 @@ def finish(process: subprocess.Popen, timeout_s: float = 120) -> int:
     return process.returncode
 
 
+def chain(log: Path) -> dict:
+    return {stage: (cls, {"batch_size": BATCH, "log": str(log)}) for stage, cls in CHAIN.items()}
+
+
 def truth_of(tmp_path: Path, names: list[str], stages: dict) -> dict[str, tuple]:
     """What an uninterrupted run makes: key -> state and the sha256 of each artifact."""
     root = tmp_path / "uninterrupted"
@@ -57,12 +62,16 @@ def results_of(root: Path) -> dict[str, tuple]:
     rows = Tables(root).read("outcomes").to_pylist()
     rows.sort(key=lambda row: (row["epoch"], row["seq"]))
     settled = [row for row in rows if row["state"] in ("done", "rejected", "quarantined")]
+    assert len({row["key"] for row in settled}) == len(settled)  # each was settled once
     return {row["key"]: (row["state"], row["made"], [a["sha256"] for a in row["artifacts"]]) for row in settled}
 
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory):
-    return truth_of(tmp_path_factory.mktemp("truth"), NAMES, CHAIN)
+    folder = tmp_path_factory.mktemp("truth")
+    made = truth_of(folder, NAMES, chain(folder / "log"))
+    assert len((folder / "log").read_text().splitlines()) == len(made)  # without a kill, each is worked on once
+    return made
 
 
 @pytest.mark.faults
@@ -70,7 +79,7 @@ def truth(tmp_path_factory):
 def test_a_run_killed_at_a_step_loses_nothing_and_doubles_nothing(tmp_path, truth, step, stage, who):
     root = tmp_path / "root"
     put_sources(root, NAMES)
-    config = write_config(tmp_path / "run.yaml", root, CHAIN, commit_every=5)
+    config = write_config(tmp_path / "run.yaml", root, chain(tmp_path / "log"), commit_every=5)
     fault = {
         "BODYDOUBLE_FAULT": f"{step}:{stage}:{1 if 'commit' in step else 2}",
         "BODYDOUBLE_FAULT_MARK": str(tmp_path / "died"),
@@ -84,6 +93,9 @@ def test_a_run_killed_at_a_step_loses_nothing_and_doubles_nothing(tmp_path, trut
     assert results_of(root) == truth
     assert fold(Tables(root)).state == {key: state for key, (state, _, _) in truth.items()}
     assert find_damaged(Tables(root)) == []
+    again = len((tmp_path / "log").read_text().splitlines()) - len(truth)
+    rejected = 1  # leaves no artifact to adopt, so it is judged again if its outcome had not been committed
+    assert 0 <= again <= BATCH + rejected
     assert not list(root.glob("artifacts/**/*.part"))
     lines_of(load(config))  # adds up
     doubled = Counter(row["key"] for row in Tables(root).read("outcomes").to_pylist() if row["state"] == "done")
@@ -106,7 +118,8 @@ def test_twenty_random_kills_over_two_thousand_items_lose_nothing_and_repeat_onl
         process.communicate()
     assert finish(start(config), 300) == 0
     outcomes = Tables(root).read("outcomes", where="state = 'done'").to_pylist()
-    assert {row["item"] for row in outcomes} == {f"src_{name}" for name in names}
+    assert sorted(row["item"] for row in outcomes) == sorted(f"src_{name}" for name in names)  # each once
+    assert len({row["key"] for row in outcomes}) == 2000
     assert lines_of(load(config))["trouble"]["done"] == 2000
     begun = Counter((tmp_path / "log").read_text().split())
     in_flight = 2 * 4  # two workers, a batch of four each: what one kill can cost at most
@@ -114,21 +127,39 @@ def test_twenty_random_kills_over_two_thousand_items_lose_nothing_and_repeat_onl
     assert find_damaged(Tables(root)) == []
 
 
+def at_work(log: Path) -> bool:
+    return log.exists() and log.read_text().count("\n") >= 30
+
+
+MOMENTS = {  # how far a run has come, as seen from outside
+    "libraries are imported": lambda process, root: "arrow" in Path(f"/proc/{process.pid}/maps").read_text(),
+    "the lease is taken": lambda process, root: any(root.glob("leases/*.json")),
+    "workers start": lambda process, root: Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(),
+    "workers work": lambda process, root: at_work(root / "log"),
+}
+
+
 @pytest.mark.faults
-def test_ctrl_c_ends_a_run_in_good_order(tmp_path):
-    names = [f"n{number}" for number in range(500)]
+@pytest.mark.parametrize("delay_s", [0.0, 0.1])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_on_a_terminal_ends_a_run_in_good_order_at_any_moment(tmp_path, moment, delay_s):
     root = tmp_path / "root"
-    put_sources(root, names)
-    log = tmp_path / "log"
-    config = write_config(tmp_path / "run.yaml", root, {"trouble": ("Trouble", {"sleep_s": 0.05, "log": str(log)})})
+    put_sources(root, [f"n{number}" for number in range(500)])
+    stages = {"trouble": ("Trouble", {"sleep_s": 0.02, "log": str(root / "log")})}
+    config = write_config(tmp_path / "run.yaml", root, stages, workers=2)
     process = start(config)
-    while not log.exists() or log.read_text().count("\n") < 30:
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
+    while not MOMENTS[moment](process, root):
+        time.sleep(0.01)
+    time.sleep(delay_s)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the workers too
     said = process.communicate(timeout=30)[1].decode()
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.strip() == "stopped; what was finished is kept: run the same command again to go on"
-    assert 0 < lines_of(load(config))["trouble"]["done"] < 500
+    done = lines_of(load(config))["trouble"]["done"]
+    assert done < 500
+    if moment == "workers work":
+        assert done > 0
+    assert not Tables(root).read("outcomes", where="state = 'quarantined'").num_rows  # nobody was charged
 
 
 @pytest.mark.faults
