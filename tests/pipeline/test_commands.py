@@ -5,9 +5,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from manifests.ledger import Committer, Outcome
+from manifests.store import Store, as_record
+from manifests.tables import Tables
 from pipeline.__main__ import main
 from tests.rows import put_sources, write_config
 
@@ -31,19 +35,25 @@ def call_json(*arguments):
     return json.loads(call(*arguments, "--json").stdout)
 
 
-def test_every_command_has_help_with_an_example():
-    def commands(group, words):
-        for name, command in group.commands.items():
-            if hasattr(command, "commands"):
-                yield from commands(command, [*words, name])
-            else:
-                yield [*words, name]
+def commands(group, words):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, [*words, name])
+        else:
+            yield [*words, name]
 
-    for words in commands(main, []):
-        told = call(*words, "--help").output
-        assert f"bodydouble {' '.join(words)}" in told.split("Options:")[0].replace("Usage: bodydouble", "", 1) or (
-            words == ["demo"]
-        ), words
+
+@pytest.mark.parametrize("words", [*commands(main, [])], ids=" ".join)
+def test_every_command_has_help_with_an_example_and_json(words):
+    about, _, options = call(*words, "--help").output.partition("Options:")
+    assert f"\n  bodydouble {' '.join(words)}" in about  # an example
+    assert ("--json" in options) == (words != ["config", "template"])  # which prints YAML
+
+
+def test_no_line_of_the_first_help_is_cut_on_a_narrow_terminal():
+    told = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    assert all(name in told for name in main.commands)
+    assert "..." not in told.split("Commands:")[1]
 
 
 def test_help_and_a_wrong_word_answer_in_under_two_seconds():
@@ -135,7 +145,65 @@ def test_look_at_a_row_without_a_skeleton_says_why(config):
     assert "name an ID, or --all" in call("look", "--root", config, code=2).output
 
 
-def test_a_root_without_tables_is_empty_and_no_error(tmp_path):
-    config = write_config(tmp_path / "run.yaml", tmp_path / "nothing", {"first": "First"})
-    lines = call_json("run", config, "--quiet")["tables"]["sources"]
-    assert [line["in"] for line in lines] == [0, 0]
+@pytest.mark.parametrize("command", ["run", "plan", "funnel", "quarantine", "requeue"])
+def test_a_root_where_nothing_was_imported_is_no_error_and_says_what_comes_first(tmp_path, command):
+    root = tmp_path / "nothing"
+    config = write_config(tmp_path / "run.yaml", root, {"first": "First"})
+    of_a_root = {"quarantine": ["--root", config], "requeue": ["--root", config, "--where", "true"]}
+    result = call(command, *of_a_root.get(command, [config]), "--json")
+    assert result.stderr == f"nothing was imported under {root} yet: bodydouble import sources LIST --root {root}\n"
+    assert "src_" not in result.stdout
+    json.loads(result.stdout)
+    assert command == "run" or not root.exists()  # asking makes nothing
+
+
+def test_a_root_may_be_a_url(config, tmp_path):
+    told = call("config", "validate", config, "--set", "root=s3://bucket/mine/").stdout
+    assert told.endswith(" under s3://bucket/mine\n")
+    told = call("look", "--all", "--root", "memory://mine", code=2).stderr
+    assert told == (
+        "bodydouble: memory://mine is a URL, and pictures are drawn into a folder: name one with --out FOLDER\n"
+    )
+
+
+def test_look_at_a_row_whose_file_is_gone_says_so(tmp_path):
+    put_sources(tmp_path, ["gone.mp4"])
+    skeleton = as_record(Store(str(tmp_path)).put("s", "k", "skeleton", np.zeros((5, 1, 133, 3), np.float32)))
+    committer = Committer(Tables(tmp_path), epoch=1)
+    committer.add(Outcome("k", "sources", "src_gone.mp4", "s", "done", artifacts=[skeleton]))
+    committer.flush()
+    told = call("look", "--all", "--root", tmp_path, code=2).stderr
+    assert told.startswith("bodydouble: src_gone.mp4 cannot be drawn: missing")
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["plan", "CONFIG", "--limit", 2**64], "is not in the range"),
+        (["plan", "CONFIG", "--limit", 0], "is not in the range"),
+        (["plan", "CONFIG", "--set", "stages"], "write it as"),
+        (["quarantine", "--root", ""], "is empty"),
+        (["run", "EMPTY"], "holds no mapping"),
+        (["funnel", "LIST"], "holds no mapping"),
+        (["config", "validate", "BINARY"], "is no YAML"),
+        (["funnel", "MISSING"], "cannot be read"),
+        (["trace", "", "--root", "ROOT"], "is no id"),
+        (["trace", "src_%", "--root", "ROOT"], "is no id"),
+    ],
+)
+def test_odd_input_is_one_sentence(config, tmp_path, arguments, says):
+    files = {"EMPTY": b"", "LIST": b"- a", "BINARY": bytes(range(128, 256))}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    places = {"CONFIG": config, "ROOT": tmp_path / "root", **{name: tmp_path / name for name in [*files, "MISSING"]}}
+    told = call(*(places.get(each, each) for each in arguments), code=2).stderr
+    assert says in told.splitlines()[-1]
+
+
+def test_an_id_may_hold_letters_of_any_script(tmp_path):
+    put_sources(tmp_path, ["日本", "日本語"])
+    assert (
+        call_json("trace", "src_日本", "--root", tmp_path)["row"]["file"] == "日本"
+    )  # whole, and the beginning of another
+    assert call_json("trace", "src_日本語", "--root", tmp_path)["row"]["file"] == "日本語"
