@@ -4,6 +4,7 @@ Configs are trusted: `use: my_package.mine:MyStage` loads code.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,10 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    root: str = Field(description="folder or URL under which tables and artifacts lie")
+    root: str = Field(min_length=1, description="folder or URL under which tables and artifacts lie")
     workers: int = Field(1, ge=1, description="worker processes on this machine")
     commit_every: int = Field(200, ge=1, description="outcomes in one commit of the ledger, at most")
-    commit_every_s: float = Field(2.0, gt=0, description="seconds until an outcome is committed, at most")
+    commit_every_s: float = Field(2.0, gt=0, le=3600, description="seconds until an outcome is committed, at most")
     stop_after_errors: int = Field(20, ge=1, description="errors of one class in a row that end the run")
     stages: dict[str, dict[str, dict[str, Any] | None]] = Field(description="track -> stage -> its config")
 
@@ -110,6 +111,8 @@ def build(data: Mapping[str, Any]) -> Run:
 def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
     where = f"stages.{track}.{name}"
     fields = dict(given)
+    if not re.fullmatch(r"[A-Za-z]\w*", name):  # it becomes a folder's name
+        raise ConfigError(f"{where}: a stage's name is letters, digits and _, beginning with a letter")
     use = fields.pop("use", None) or STAGES[track].get(name)
     if use is None:
         raise ConfigError(
@@ -118,7 +121,7 @@ def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
         )
     try:
         cls = resolve(use)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"{where}.use: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Stage)):
         raise ConfigError(f"{where}.use: {use!r} is no Stage (stages/stage.py)")

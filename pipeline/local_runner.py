@@ -158,11 +158,12 @@ class LocalRun:
 
     def _submit(self, batch: _Batch) -> None:
         spec = batch.spec
-        if batch.lone:
-            self.committer.add(batch.walks[0].outcome(ledger.STARTED))
-            self.committer.flush()
         child = self._child()
         self._flying[child] = batch
+        if batch.lone:
+            child.wait_until_ready(worker.LOAD_TIMEOUT_S)  # a kill while a process starts must not count as an attempt
+            self.committer.add(batch.walks[0].outcome(ledger.STARTED))
+            self.committer.flush()
         self.note.write(walk.key for flying in self._flying.values() for walk in flying.walks)
         items = tuple(worker.Item(walk.id, walk.key, walk.inputs()) for walk in batch.walks)
         child.begin(worker.Job(spec.name, spec.use, spec.config.model_dump_json(), spec.digest, items))

@@ -39,7 +39,7 @@ def execute(
             Store(root).remove_leftovers()
             committer = Committer(tables, lease.epoch, run.config.commit_every, run.config.commit_every_s)
             if verify:
-                find_damaged(tables, committer)
+                find_damaged(tables, committer, lease.check)
             folded = ledger.fold(tables)
             plans = plan_run(run, tables, folded, limit, until)
             write_recipes(run, lease.epoch)

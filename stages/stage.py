@@ -40,7 +40,7 @@ class StageConfig(BaseModel):
 
     batch_size: int = Field(1, ge=1, description="rows handed to the stage at once")
     timeout_s: float = Field(
-        600.0, gt=0, description="seconds for a row, on average over its batch; a batch that takes longer is ended"
+        600.0, gt=0, le=1e6, description="seconds for a row, on average over its batch; a longer batch is ended"
     )
 
     HOW: ClassVar[frozenset[str]] = frozenset({"batch_size", "timeout_s"})

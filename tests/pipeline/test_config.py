@@ -9,7 +9,7 @@ CHAIN = {"first": "First", "second": "Second"}
 
 def changed(tmp_path, path, value):
     data = config_of(tmp_path, CHAIN)
-    *parents, last = path.split(".")
+    *parents, last = path.split(".") if "/" not in path else ("stages", "sources", path.split(".", 2)[2])
     here = data
     for parent in parents:
         here = here[parent]
@@ -31,6 +31,12 @@ def changed(tmp_path, path, value):
         ("stages.sources.first.use", "stages.stage:Nothing", "stages.stage has no 'Nothing'"),
         ("stages.sources.first.use", "Nothing", "write it as my_package.my_module:MyClass"),
         ("stages.sources.first.use", "stages.stage:Stage", "Stage declares no `needs`"),
+        ("stages.sources.first.use", 5, "stages.sources.first.use: "),
+        ("stages.sources.first.use", "..x:Y", "stages.sources.first.use: "),
+        ("stages.sources.n/../../x", {"use": "tests.stage_samples:NoOp"}, "a stage's name is letters, digits and _"),
+        ("root", "", "root: string should have at least 1 character"),
+        ("commit_every_s", float("inf"), "commit_every_s: input should be less than or equal to 3600"),
+        ("stages.sources.first.timeout_s", 1e30, "timeout_s: input should be less than or equal to 1000000"),
         ("stages", [], "stages: input should be a valid dictionary"),
     ],
 )
