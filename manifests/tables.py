@@ -9,7 +9,6 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 os.environ.setdefault("LANCE_LOG", "error")  # before the import: it would announce each new table as a warning
@@ -21,7 +20,7 @@ import pyarrow as pa
 from manifests.errors import RootError, UserError
 from manifests.schema import TABLES
 
-KEEP_OLD_VERSIONS = timedelta(minutes=10)  # a reader that began before a clean-up still finds its version
+KEEP_VERSIONS = 500  # a reader that began before a clean-up still finds its version; more make each append slower
 
 
 class TableError(UserError):
@@ -193,8 +192,8 @@ class Tables:
         dataset = self.open(name)
         return 0 if dataset is None else len(dataset.get_fragments())
 
-    def compact(self, name: str, keep: timedelta = KEEP_OLD_VERSIONS) -> bool:
-        """Join small fragments and drop versions older than `keep`; tagged versions stay.
+    def compact(self, name: str, keep: int = KEEP_VERSIONS) -> bool:
+        """Join small fragments and drop all but the newest `keep` versions; tagged ones stay.
 
         Manifests grow quadratically without it (2,500 appends: 266 of 277 MB were manifests). It only tidies: where the
         store does not let it (a full disk), the rows are as safe as before, and a later call does it.
@@ -207,7 +206,7 @@ class Tables:
             return True
         try:
             dataset.optimize.compact_files()
-            dataset.cleanup_old_versions(keep, error_if_tagged_old_versions=False)
+            dataset.cleanup_old_versions(retain_versions=keep, error_if_tagged_old_versions=False)
         except OSError:
             return False
         return True
