@@ -24,8 +24,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Return measured rows as a Markdown table."""
     lines = ["| what | measured | target | holds |", "|---|---|---|---|"]
     for row in rows:
-        holds = {True: "yes", False: "**no**", None: ""}[row["holds"]]
-        lines.append(f"| {row['name']} | {row['value']:.3g} {row['unit']} | {row['target']} | {holds} |")
+        target = "" if row["target"] is None else str(row["target"])
+        holds = {True: "yes", False: "**no**", None: ""}[row["holds"]] if target else ""
+        lines.append(f"| {row['name']} | {row['value']:.3g} {row['unit']} | {target} | {holds} |")
     return "\n".join(lines)
 
 
