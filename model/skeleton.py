@@ -126,6 +126,22 @@ def draw(people: Points, height_px: int, width_px: int, min_score: float = 0.3, 
     return np.array(canvas)
 
 
+def frames_of(skeleton: Points, height_px: int, width_px: int, min_score: float = 0.3) -> Pixels:
+    """Draw a clip's people, `[T, P, 133, 3]`, each frame as `draw` does, and return uint8 `[T, H, W, 3]` RGB.
+
+    A frame without people is black.
+
+    Raises:
+        ValueError: `skeleton` has another shape.
+    """
+    if skeleton.ndim != 4 or skeleton.shape[2:] != (POINTS, 3):
+        raise ValueError(f"the skeleton to draw has shape {skeleton.shape}, wanted [T, P, {POINTS}, 3]")
+    frames = np.zeros((len(skeleton), height_px, width_px, 3), np.uint8)
+    for frame, people in zip(frames, skeleton, strict=True):
+        frame[:] = draw(people, height_px, width_px, min_score)
+    return frames
+
+
 def _draw_body(pen: ImageDraw.ImageDraw, body: Points, min_score: float, scale: float) -> None:
     for (a, b), colour in zip(OPENPOSE_LIMBS, OPENPOSE_COLOURS, strict=False):  # one colour more than limbs
         if min(body[a, 2], body[b, 2]) >= min_score:

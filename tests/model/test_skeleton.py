@@ -22,6 +22,7 @@ from model.skeleton import (
     Points,
     box_of,
     draw,
+    frames_of,
     openpose_body,
 )
 
@@ -35,6 +36,13 @@ PUBLISHED_POINTS = (
 PUBLISHED_LIMBS = [  # limbSeq, counted from 1 as there; two more are listed there and never drawn
     [2, 3], [2, 6], [3, 4], [4, 5], [6, 7], [7, 8], [2, 9], [9, 10], [10, 11], [2, 12], [12, 13], [13, 14], [2, 1],
     [1, 15], [15, 17], [1, 16], [16, 18],
+]  # fmt: skip
+
+# `colors` there, RGB: that of the limb and of the point of this number.
+PUBLISHED_COLOURS = [
+    [255, 0, 0], [255, 85, 0], [255, 170, 0], [255, 255, 0], [170, 255, 0], [85, 255, 0], [0, 255, 0], [0, 255, 85],
+    [0, 255, 170], [0, 255, 255], [0, 170, 255], [0, 85, 255], [0, 0, 255], [85, 0, 255], [170, 0, 255], [255, 0, 255],
+    [255, 0, 170], [255, 0, 85],
 ]  # fmt: skip
 
 
@@ -167,3 +175,26 @@ def test_a_box_holds_the_seen_body_and_feet_only() -> None:
 def test_a_wrong_shape_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"wanted \[P, 133, 3\]"):
         draw(person(), 512, 512)
+    with pytest.raises(ValueError, match=r"wanted \[T, P, 133, 3\]"):
+        frames_of(person()[None], 512, 512)
+
+
+def test_the_limbs_colours_are_those_of_the_published_table() -> None:
+    drawn = [list(colour) for _, colour in zip(OPENPOSE_LIMBS, OPENPOSE_COLOURS, strict=False)]
+    assert drawn == PUBLISHED_COLOURS[: len(PUBLISHED_LIMBS)]
+    assert [list(colour) for colour in OPENPOSE_COLOURS] == PUBLISHED_COLOURS
+
+
+def test_a_clips_frames_are_its_people_drawn_frame_by_frame() -> None:
+    two = np.stack([person(), person()[::-1]])
+    clip = np.stack([two, two / 2, np.zeros_like(two)]).astype(np.float32)
+    clip[1, :, :, 2] = 0.9
+    frames = frames_of(clip, 256, 128)
+    assert (frames.shape, frames.dtype) == ((3, 256, 128, 3), np.uint8)
+    for people, frame in zip(clip, frames, strict=True):
+        np.testing.assert_array_equal(frame, draw(people, 256, 128))
+    assert frames[0].any()
+    assert not frames[2].any()
+    assert frames_of(clip[:0], 256, 128).shape == (0, 256, 128, 3)
+    assert not frames_of(clip[:, :0], 256, 128).any()
+    assert not frames_of(clip, 256, 128, min_score=0.95).any()
