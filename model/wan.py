@@ -1,0 +1,300 @@
+"""Wan's classes of diffusers as backbones: `tiny`, small and with our own weights, and `wan-i2v`, image to video.
+
+Both are a `WanTransformer3DModel` that takes noise, mask and condition (2 z + 4 channels) and an `AutoencoderKLWan`.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from model import weights
+from model.backbone import BackboneError, join_channels
+from model.clip import ImageEncoder
+from model.composite import PACKINGS
+from model.geometry import Geometry
+from model.text import TextEncoder, TinyText, umt5
+from model.wan_config import SETTINGS, SETTINGS_OF, Settings, check_configs, settings_of, spec_of
+
+_IMAGE_TEXT_LENGTH: Final = 512  # diffusers' processor finds the image's tokens by counting back from the text's
+
+
+class Wan:
+    """A backbone of diffusers' Wan classes; see `model.backbone.Backbone` for what its members mean."""
+
+    def __init__(
+        self,
+        name: str,
+        transformer: WanTransformer3DModel,
+        vae: AutoencoderKLWan,
+        text: TextEncoder,
+        settings: Settings,
+        image: ImageEncoder | None = None,
+    ) -> None:
+        check_configs(transformer.config, vae.config)
+        self.name = name
+        self.transformer = transformer
+        _match_norms(transformer)
+        self.vae = vae.requires_grad_(False).eval()
+        self.text = text
+        self.settings = settings
+        self.spec = spec_of(transformer.config, vae.config, settings)
+        self._image = image
+
+    @property
+    def digest(self) -> str:
+        return weights.digest_of(self.transformer)
+
+    def geometry(self, height_px: int, width_px: int, frames: int) -> Geometry:
+        spec = self.spec
+        geometry = Geometry(
+            height_px=height_px,
+            width_px=width_px,
+            frames=frames,
+            prefix_frames=spec.prefix_frames,
+            fps=spec.fps,
+            spatial_stride=spec.spatial_stride,
+            temporal_stride=spec.temporal_stride,
+            patch=spec.patch,
+        )
+        cells = (geometry.latent_frames, geometry.latent_height, geometry.composite_latent_width)
+        tokens = max(cell // patch for cell, patch in zip(cells, spec.patch, strict=True))
+        if tokens > spec.max_positions:
+            raise BackboneError(
+                f"{width_px}x{height_px} px and {frames} frames make {tokens} tokens along one axis of the composite, "
+                f"and the position embedding of {self.name} knows {spec.max_positions}; take a smaller size"
+            )
+        return geometry
+
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> Tensor:
+        self._check_video(video)
+        latents = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
+        mean, scale = self._statistics(latents)
+        return (latents - mean) * scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        mean, scale = self._statistics(latents)
+        pixels: Tensor = self.vae.decode((latents.float() / scale + mean).to(self.vae.dtype)).sample
+        return pixels.float()
+
+    def pack_mask(self, mask: Tensor) -> Tensor:
+        return PACKINGS[self.spec.mask_packing](mask)
+
+    def model_input(self, noisy: Tensor, cond: Tensor, mask: Tensor) -> Tensor:
+        return join_channels(self.spec.channels, {"noise": noisy, "mask": mask, "cond": cond})
+
+    def image_embeds(self, reference: Tensor) -> Tensor | None:
+        return None if self._image is None else self._image(reference)
+
+    def velocity(
+        self, noisy: Tensor, sigma: Tensor, cond: Tensor, mask: Tensor, text: Tensor, image: Tensor | None = None
+    ) -> Tensor:
+        self._check_image(text, image)
+        dtype = self.transformer.patch_embedding.weight.dtype
+        predicted: Tensor = self.transformer(
+            hidden_states=self.model_input(noisy, cond, mask.to(noisy.dtype)).to(dtype),
+            timestep=1000.0 * sigma.float(),  # continuous: a whole number here would round the noise level
+            encoder_hidden_states=text.to(dtype),
+            encoder_hidden_states_image=None if image is None else image.to(dtype),
+            return_dict=False,
+        )[0]
+        return predicted.to(noisy.dtype)
+
+    def gradient_checkpointing(self, on: bool) -> None:
+        if on:
+            self.transformer.enable_gradient_checkpointing()
+        else:
+            self.transformer.disable_gradient_checkpointing()
+
+    def save(self, folder: str | Path) -> None:
+        def write(fresh: Path) -> None:
+            for part, module in (("transformer", self.transformer), ("vae", self.vae)):
+                module.save_config(fresh / part)
+                state = {name: value.contiguous() for name, value in weights.base_state(module).items()}
+                save_file(state, fresh / part / weights.WEIGHTS, metadata={"format": "pt"})
+            if isinstance(self.text, TinyText):
+                self.text.save(fresh / "text_encoder")
+            settings = {"name": self.name, **asdict(self.settings)}
+            (fresh / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+
+        weights.write_folder(Path(folder), write)
+
+    @classmethod
+    def load(cls, name: str, source: str | Path, dtype: torch.dtype, device: torch.device | str) -> Self:
+        folder = weights.find(source, configs_only=True)
+        settings = settings_of(folder, name)
+        empty = {part: _empty(made, folder / part) for part, made in _PARTS.items()}
+        check_configs(empty["transformer"].config, empty["vae"].config)
+        folder = weights.find(source)
+        for part, module in empty.items():
+            ignored = module._keys_to_ignore_on_load_unexpected or ()
+            weights.check_shapes(folder / part, weights.shapes_of(module), ignored)
+        takes_image = empty["transformer"].config.image_dim is not None
+        image = ImageEncoder.load(folder, device) if takes_image else None
+        text = TinyText.load(folder / "text_encoder") if name == "tiny" else umt5(folder, device)
+        transformer = _read(WanTransformer3DModel, folder / "transformer", dtype)
+        vae = _read(AutoencoderKLWan, folder / "vae", torch.float32)  # at bfloat16 the VAE loses detail
+        return cls(name, transformer.to(device), vae.to(device), text, settings, image)
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and 1 / std of the VAE's latents, `[1, C, 1, 1, 1]`, as WanImageToVideoPipeline forms them."""
+        config = self.vae.config
+        shape = (1, -1, 1, 1, 1)
+        mean = torch.tensor(config.latents_mean, device=latents.device).view(shape)
+        return mean, 1.0 / torch.tensor(config.latents_std, device=latents.device).view(shape)
+
+    def _check_video(self, video: Tensor) -> None:
+        frames, height, width = video.shape[2:]
+        stride = self.spec.spatial_stride
+        if (frames - 1) % self.spec.temporal_stride or height % stride or width % stride:
+            raise BackboneError(  # the VAE itself would drop frames and rows without a word
+                f"a video of {frames} frames of {width}x{height} px cannot be encoded: frames must be "
+                f"{self.spec.temporal_stride} k + 1, height and width multiples of {stride}"
+            )
+
+    def _check_image(self, text: Tensor, image: Tensor | None) -> None:
+        if (image is not None) != self.spec.takes_image:
+            wants = "wants" if self.spec.takes_image else "takes no"
+            raise BackboneError(f"{self.name} {wants} embedding of the reference; give what image_embeds returns")
+        if image is not None and text.shape[1] != _IMAGE_TEXT_LENGTH:
+            raise BackboneError(
+                f"{self.name} takes texts of {_IMAGE_TEXT_LENGTH} tokens beside an image, and this one has "
+                f"{text.shape[1]}; encode it with the base's own encoder"
+            )
+
+
+_PARTS: Final[dict[str, Any]] = {"transformer": WanTransformer3DModel, "vae": AutoencoderKLWan}
+
+
+def _empty(made: Any, folder: Path) -> Any:
+    """Return a model of the config in `folder` without weights."""
+    config = weights.config_of(folder, made.__name__)
+    with torch.device("meta"):
+        return made.from_config(config)
+
+
+def _read(made: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Return a model with its weights; read with the dtype, so that diffusers keeps in float32 what must stay so."""
+    return made.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+
+
+def _match_norms(transformer: WanTransformer3DModel) -> None:
+    """Let every norm of queries and keys work at its weight's dtype, also under autocast.
+
+    Autocast hands them bfloat16 and leaves their weights in float32; torch then warns, and takes a slower way to the
+    same result.
+    """
+
+    def cast(norm: nn.RMSNorm, given: tuple[Tensor]) -> Tensor:
+        return given[0].to(norm.weight.dtype)
+
+    for module in transformer.modules():
+        if isinstance(module, nn.RMSNorm):
+            module.register_forward_pre_hook(cast)
+
+
+@dataclass(frozen=True)
+class TinyVae:
+    """Sizes of a small `AutoencoderKLWan`; stride 8 is `patch_size` 2 and two halvings, which both halve time too."""
+
+    z_dim: int = 16
+    base_dim: int = 16
+    dim_mult: tuple[int, ...] = (1, 2, 4)
+    res_blocks: int = 1
+    patch_size: int = 2
+
+
+@dataclass(frozen=True)
+class TinyTransformer:
+    """Sizes of a small `WanTransformer3DModel`; the width is heads times head_dim."""
+
+    layers: int = 8
+    heads: int = 4
+    head_dim: int = 64
+    ffn_dim: int = 1024
+    freq_dim: int = 256
+
+
+def new_vae(sizes: TinyVae, seed: int) -> AutoencoderKLWan:
+    """Return a fresh VAE with diffusers' initial weights, drawn with `seed`; temporal stride 4.
+
+    Its latents are not yet normalised (mean 0, deviation 1): measure them once it is trained, and write them with
+    `vae.register_to_config(latents_mean=..., latents_std=...)`.
+    """
+    levels = len(sizes.dim_mult) - 1
+    pixels = 3 * sizes.patch_size**2
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoencoderKLWan(
+            base_dim=sizes.base_dim,
+            z_dim=sizes.z_dim,
+            dim_mult=list(sizes.dim_mult),
+            num_res_blocks=sizes.res_blocks,
+            temperal_downsample=[level >= levels - 2 for level in range(levels)],
+            latents_mean=[0.0] * sizes.z_dim,
+            latents_std=[1.0] * sizes.z_dim,
+            in_channels=pixels,
+            out_channels=pixels,
+            patch_size=None if sizes.patch_size == 1 else sizes.patch_size,
+            scale_factor_temporal=4,
+            scale_factor_spatial=sizes.patch_size * 2**levels,
+        )
+
+
+def new_tiny(
+    vae: AutoencoderKLWan | str | Path,
+    text: TinyText,
+    sizes: TinyTransformer,
+    seed: int,
+    settings: Settings = SETTINGS_OF["tiny"],
+) -> Wan:
+    """Return a `tiny` backbone with a fresh transformer, drawn with `seed`.
+
+    Args:
+        vae: A trained VAE, or its folder (the one that holds `config.json`).
+        text: The text encoder that will learn with it.
+        sizes: Of the transformer.
+        seed: Of its weights.
+        settings: Rate, prefix and size.
+    """
+    if not isinstance(vae, AutoencoderKLWan):
+        folder = weights.find(vae)
+        weights.check_shapes(folder, weights.shapes_of(_empty(AutoencoderKLWan, folder)))
+        vae = _read(AutoencoderKLWan, folder, torch.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=sizes.heads,
+            attention_head_dim=sizes.head_dim,
+            in_channels=2 * vae.config.z_dim + 4,
+            out_channels=vae.config.z_dim,
+            text_dim=text.dim,
+            freq_dim=sizes.freq_dim,
+            ffn_dim=sizes.ffn_dim,
+            num_layers=sizes.layers,
+        )
+        _initialise(transformer)
+    return Wan("tiny", transformer, vae, text, settings)
+
+
+def _initialise(transformer: WanTransformer3DModel) -> None:
+    """Draw weights as Wan's own code does for training from nothing (`WanModel.init_weights`): the head is zero."""
+    for module in transformer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.xavier_uniform_(transformer.patch_embedding.weight.flatten(1))
+    embedder = transformer.condition_embedder
+    for part in (embedder.text_embedder, embedder.time_embedder):
+        nn.init.normal_(part.linear_1.weight, std=0.02)
+        nn.init.normal_(part.linear_2.weight, std=0.02)
+    nn.init.zeros_(transformer.proj_out.weight)
