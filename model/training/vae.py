@@ -1,0 +1,221 @@
+"""The small VAE of the embedded backbone: Wan's class, patched, trained on clips and on drawings of skeletons.
+
+It is the teacher's ceiling, so it is accepted (or not) by PSNR inside held-out figures before the teacher is trained.
+Every draw is a pure function of (seed, step), so that a killed run goes on exactly as it would have gone.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.bones import normalise
+from model.composite import joined
+from model.driving import blank_prefix
+from model.geometry import Geometry
+from model.skeleton import Points, frames_of
+from model.training.clips import Clips
+from model.training.examples import Augment, example, pixels
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """Sizes and training of the VAE.
+
+    Attributes:
+        latent_channels: Of the latent; more are the cheap way to a better VAE.
+        base_dim: Channels of the first level.
+        dim_mult: Channels of each level, in `base_dim`; one level less than stride 8 needs, since pixels are patched.
+        steps: Of training.
+        batch: Crops a step.
+        crop_px: Side of a crop; 0 takes whole composites.
+        frames: Frames of a crop, 4k + 1.
+        lr: Greatest learning rate, after `warmup` steps; it falls to a fiftieth along a cosine.
+        kl: Weight of the KL term, small: the latents are used as they are, only their scale is held.
+        figure_weight: How much more a pixel inside a figure counts.
+        skeleton_share: Share of crops taken from drawings of skeletons.
+        composite_share: Share of crops that reach over the seam of both halves.
+        ema: Decay of the weights' running mean.
+        seed: Of weights and draws.
+        precision: `fp32` or `bf16`.
+    """
+
+    latent_channels: int = 16
+    base_dim: int = 16
+    dim_mult: tuple[int, ...] = (1, 2, 4)
+    steps: int = 4000
+    batch: int = 8
+    crop_px: int = 32
+    frames: int = 5
+    lr: float = 2e-3
+    warmup: int = 100
+    kl: float = 1e-6
+    figure_weight: float = 4.0
+    skeleton_share: float = 0.2
+    composite_share: float = 0.1
+    residual: bool = False
+    ema: float = 0.995
+    seed: int = 0
+    precision: str = "fp32"
+
+
+def new_vae(config: VaeConfig) -> AutoencoderKLWan:
+    """Return a VAE with random weights: stride 8 x 8 x 4, the first factor 2 by patching, both levels halving time."""
+    torch.manual_seed(config.seed)
+    patch, z = 2, config.latent_channels
+    return AutoencoderKLWan(
+        base_dim=config.base_dim, z_dim=z, dim_mult=list(config.dim_mult), num_res_blocks=1, attn_scales=[],
+        temperal_downsample=[True, True], patch_size=patch, is_residual=config.residual, in_channels=3 * patch**2, out_channels=3 * patch**2,
+        scale_factor_spatial=8, scale_factor_temporal=4, latents_mean=[0.0] * z, latents_std=[1.0] * z,
+    )  # fmt: skip
+
+
+def crops(config: VaeConfig, clips: Clips, geometry: Geometry, step: int) -> tuple[Tensor, Tensor]:
+    """Return the crops of one step, `[B, 3, T, s, s]` in [-1, 1], and their weights `[B, 1, T, s, s]`.
+
+    A crop is taken around a figure, from a drawing of a skeleton (blank in front, as it will be), or over the seam.
+    """
+    videos, weights = [], []
+    for item in range(config.batch):
+        rng = np.random.default_rng([config.seed, step, item])
+        clip = clips.clip(int(rng.integers(len(clips))))
+        first = int(rng.integers(geometry.frames - config.frames + 1))
+        time = slice(first, first + config.frames)
+        video, figure = pixels(clip.frames[time]), torch.from_numpy(clip.figure[time])
+        kind, width = rng.random(), geometry.width_px
+        if kind < config.skeleton_share + config.composite_share:
+            driving = _driving(clip.skeleton, time, geometry, rng)
+            nowhere = torch.zeros_like(figure)
+            if kind < config.skeleton_share:
+                video, figure = driving, nowhere
+            else:
+                video, figure, width = joined(video, driving), torch.cat([figure, nowhere], dim=-1), 2 * width
+        x = _start(figure[0].any(dim=0), config.crop_px, width, rng)
+        y = _start(figure[0].any(dim=1), config.crop_px, geometry.height_px, rng)
+        part = (slice(None), slice(y, y + config.crop_px), slice(x, x + config.crop_px))
+        videos.append(video[(slice(None), slice(None), *part)])
+        weights.append(1.0 + config.figure_weight * figure[part][None, None].float())
+    return torch.cat(videos), torch.cat(weights)
+
+
+def _driving(skeleton: Points, time: slice, geometry: Geometry, rng: np.random.Generator) -> Tensor:
+    """Draw some frames of a driving half; in one of four the first frame is still blank."""
+    placed = normalise(skeleton, geometry.height_px, geometry.width_px)[time]
+    drawn = pixels(frames_of(placed, geometry.height_px, geometry.width_px))
+    return blank_prefix(drawn, int(rng.integers(4) == 0), "grey")
+
+
+def _start(filled: Tensor, size: int, whole: int, rng: np.random.Generator) -> int:
+    """Return the start of a crop of `size` that holds a place drawn from those that are filled."""
+    places = filled.nonzero().flatten()
+    centre = int(places[int(rng.integers(len(places)))]) if len(places) else int(rng.integers(whole))
+    return int(rng.integers(max(0, min(centre - size + 1, whole - size)), max(0, min(centre, whole - size)) + 1))
+
+
+def train_vae(
+    config: VaeConfig,
+    clips: Clips,
+    geometry: Geometry,
+    folder: Path,
+    *,
+    save_every: int = 250,
+    on_step: Callable[[int, float], None] | None = None,
+) -> AutoencoderKLWan:
+    """Train, or go on training, and return the VAE with the mean weights and the latents' statistics set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vae = new_vae(config)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
+    mean = {name: value.detach().clone() for name, value in vae.state_dict().items()}
+    step = _resume(folder, config, vae, optimizer, mean)
+    started, log = time.perf_counter(), (folder / "metrics.jsonl").open("a")
+    while step < config.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        video, weight = crops(config, clips, geometry, step)
+        loss = _loss(config, vae, video, weight, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        decay = min(config.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, value in vae.state_dict().items():
+                mean[name].lerp_(value, 1 - decay)
+        if step % 20 == 0:
+            seconds = time.perf_counter() - started
+            log.write(json.dumps({"step": step, "loss": float(loss), "seconds": round(seconds, 1)}) + "\n")
+            log.flush()
+        if step % save_every == 0 or step == config.steps:
+            _save(folder, config, vae, optimizer, mean, step)
+        if on_step is not None:
+            on_step(step, float(loss))
+    vae.load_state_dict(mean)
+    set_statistics(vae, clips, geometry)
+    return vae
+
+
+def learning_rate(config: VaeConfig, step: int) -> float:
+    """Return lr * min(1, step / warmup), falling along a cosine to a fiftieth."""
+    rise = min(1.0, (step + 1) / config.warmup)
+    fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    return config.lr * rise * fall
+
+
+def _loss(config: VaeConfig, vae: AutoencoderKLWan, video: Tensor, weight: Tensor, step: int) -> Tensor:
+    """Return the weighted squared error, a tenth of the absolute one, and the KL term of the latents."""
+    noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    with torch.autocast(video.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        latent = vae.encode(video).latent_dist
+        drawn = latent.mean + latent.std * torch.randn(latent.mean.shape, generator=noise)
+        got = vae.decode(drawn.to(video.dtype)).sample
+    error = got.float() - video
+    near = (weight * (error.square() + 0.1 * error.abs())).sum() / weight.expand_as(error).sum()
+    return near + config.kl * latent.kl().float().mean()
+
+
+@torch.no_grad()
+def set_statistics(vae: AutoencoderKLWan, clips: Clips, geometry: Geometry, count: int = 64) -> None:
+    """Measure mean and standard deviation of each latent channel over composites, and set them in the VAE's config."""
+    latents = []
+    for number in range(min(count, len(clips))):
+        made = example(clips.clip(number), geometry, Augment(), np.random.default_rng(number))
+        latents += [vae.encode(video).latent_dist.mode().float() for video in (made.wanted, made.given)]
+    whole = torch.cat(latents).transpose(0, 1).flatten(1)
+    vae.register_to_config(latents_mean=whole.mean(dim=1).tolist(), latents_std=whole.std(dim=1).tolist())
+
+
+def _save(folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: torch.optim.AdamW,
+          mean: dict[str, Tensor], step: int) -> None:  # fmt: skip
+    tensors = {f"raw.{name}": value for name, value in vae.state_dict().items()}
+    tensors |= {f"mean.{name}": value for name, value in mean.items()}
+    for (name, parameter) in vae.named_parameters():
+        for key in ("exp_avg", "exp_avg_sq", "step"):
+            tensors[f"{key}.{name}"] = optimizer.state[parameter][key]
+    half = folder / "state.tmp"
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(whole, half, metadata={"step": str(step), "config": json.dumps(asdict(config))})
+    half.replace(folder / "state.safetensors")
+
+
+def _resume(folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: torch.optim.AdamW,
+            mean: dict[str, Tensor]) -> int:  # fmt: skip
+    path = folder / "state.safetensors"
+    if not path.exists():
+        return 0
+    tensors = load_file(path)
+    vae.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("raw.")})
+    for name in mean:
+        mean[name] = tensors[f"mean.{name}"]
+    for name, parameter in vae.named_parameters():
+        keys = ("exp_avg", "exp_avg_sq", "step")
+        optimizer.state[parameter] = {key: tensors[f"{key}.{name}"] for key in keys}
+    return int(next(iter(optimizer.state.values()))["step"])
