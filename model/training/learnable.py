@@ -1,0 +1,64 @@
+"""What learns, and how it is written down for others: all weights, or a LoRA on a frozen base."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from model import lora
+from model.backbone import Backbone
+from model.training import checkpoint
+from model.training.config import TrainConfig
+from model.training.strategy import Batch, Strategy, modules
+
+
+class Objective(nn.Module):
+    """The error of a batch as ONE forward, so that what averages gradients sees every parameter that is used."""
+
+    def __init__(self, backbone: Backbone, strategy: Strategy) -> None:
+        super().__init__()
+        self.parts = modules(backbone)
+        self._error = partial(strategy.error, backbone)
+
+    def forward(self, batch: Batch, sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of squared errors and the number of elements it is a sum over."""
+        return self._error(batch, sigma, noise)
+
+
+def prepare(config: TrainConfig, backbone: Backbone) -> dict[str, nn.Parameter]:
+    """Freeze what is to stay, put the LoRA on where one is trained, and return what learns, by name, as float32."""
+    parts = modules(backbone)
+    parts.requires_grad_(config.trainable == "full")
+    if config.trainable == "lora":
+        with torch.random.fork_rng(devices=[]):  # a LoRA draws its first values from torch's global generator
+            torch.manual_seed(config.seed)
+            targets = config.lora.targets or backbone.spec.lora_targets
+            lora.add(backbone.transformer, config.lora.name, config.lora.rank, config.lora.alpha, targets)
+        parts.requires_grad_(False)
+        for parameter in lora.parameters(backbone.transformer, config.lora.name):
+            parameter.requires_grad_(True)
+    backbone.gradient_checkpointing(config.recompute)
+    learning = {name: parameter for name, parameter in parts.named_parameters() if parameter.requires_grad}
+    for parameter in learning.values():
+        parameter.data = parameter.data.float()
+    return learning
+
+
+def export(config: TrainConfig, backbone: Backbone, base: str | None, folder: Path) -> None:
+    """Write the present weights of what learns into `folder`: diffusers' layout, or the LoRA in every format.
+
+    Args:
+        config: What is trained, and the dtype of full weights.
+        backbone: Whose weights.
+        base: Digest of the frozen base, where a LoRA learns.
+        folder: Exists.
+    """
+    if base is not None:
+        lora.export(backbone.transformer, config.lora.name, folder / "lora", base)
+        return
+    backbone.transformer.save_pretrained(folder / "transformer")  # type: ignore[operator]
+    if isinstance(backbone.text, nn.Module):
+        backbone.text.save(folder / "text_encoder")
+    if config.checkpoint.dtype == "fp16":
+        checkpoint.cast(folder, torch.float16)

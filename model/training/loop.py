@@ -1,0 +1,284 @@
+"""The training loop: steps, not epochs; one process or many; all weights or a LoRA; killed at any moment, it goes on.
+
+The loss of a step is one number whatever the split: the sum of errors over all micro-batches and ranks, divided by the
+sum of their weights. The weights are known before the model runs, so each micro-batch's error is divided by the total
+at once, and gradients simply add up. What is random follows from the seed and a sample's position (`order.py`), so the
+number of ranks, the size of a micro-batch and an interruption change nothing but rounding, and the last not even that.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from manifests.errors import UserError
+from model.backbone import Backbone
+from model.training import checkpoint, flops, learnable, order, parallel
+from model.training.config import TrainConfig, learning_rate
+from model.training.ema import Ema
+from model.training.metrics import Metrics
+from model.training.strategy import Batch, Source, Strategy
+
+
+class TrainingDiverged(UserError):
+    """The loss or its gradient is no number any more."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a training ended.
+
+    Attributes:
+        step: Steps done.
+        loss: Of the last step; None where no step was left to do.
+        checkpoint: The newest one.
+        stopped: Whether a signal ended it before its last step.
+        message: One sentence for the user.
+    """
+
+    step: int
+    loss: float | None
+    checkpoint: Path
+    stopped: bool
+    message: str
+
+
+class Learner:
+    """A backbone that learns: its parameters, their optimizer and their running mean."""
+
+    def __init__(self, config: TrainConfig, backbone: Backbone, strategy: Strategy, ranks: parallel.Ranks) -> None:
+        self.config, self.backbone, self.strategy, self.ranks = config, backbone, strategy, ranks
+        self.base = backbone.digest if config.trainable == "lora" else None
+        self.shift = config.sigma.shift or backbone.spec.shift
+        self.parameters = learnable.prepare(config, backbone)
+        self.text_learns = any(name.startswith("text.") for name in self.parameters)
+        self.objective = learnable.Objective(backbone, strategy)
+        self.spread = parallel.spread(self.objective, ranks, may_be_unused=self.text_learns)
+        opt = config.optimizer
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=opt.lr, betas=opt.betas, weight_decay=opt.weight_decay
+        )
+        self.ema = Ema(self.parameters, config.ema_decay)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that training goes on from, by name."""
+        state = {f"weights.{name}": parameter.data for name, parameter in self.parameters.items()}
+        state |= {f"ema.{name}": mean for name, mean in self.ema.means.items()}
+        for name, parameter in self.parameters.items():  # one that never had a gradient has no moments
+            moments = self.optimizer.state.get(parameter, {})
+            state |= {f"optimizer.{key}.{name}": value for key, value in moments.items()}
+        return state
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the tensors of a checkpoint."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(tensors[f"weights.{name}"])
+            if f"optimizer.step.{name}" in tensors:
+                moments = {key: tensors[f"optimizer.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")}
+                moments = {key: value.to(parameter.device) for key, value in moments.items()}
+                self.optimizer.state[parameter] = {"step": tensors[f"optimizer.step.{name}"], **moments}
+        self.ema.load({name: tensors[f"ema.{name}"] for name in self.parameters})
+
+    def save(self, folder: Path, state: checkpoint.State) -> None:
+        """Write a checkpoint on rank 0; what others load in it are the EMA weights."""
+        if self.ranks.main:
+
+            def export(into: Path) -> None:
+                with self.ema.applied():
+                    learnable.export(self.config, self.backbone, self.base, into)
+
+            checkpoint.save(folder, state, self.tensors(), export, self.config.checkpoint.keep)
+        self.ranks.barrier()
+
+    def step(self, source: Source, place: order.Place, done: int, stop: bool) -> tuple[dict[str, float], bool]:
+        """Learn from one global batch.
+
+        Args:
+            source: Of the phase.
+            place: Which samples, and at which positions.
+            done: Steps done before.
+            stop: Whether this rank was told to stop.
+
+        Returns:
+            loss, gradient norm, learning rate, tokens and FLOP of the step; and whether any rank was told to stop.
+
+        Raises:
+            TrainingDiverged: The loss or the gradient is not finite; the weights are as they were before the step.
+        """
+        config, ranks = self.config, self.ranks
+        mine = ranks.share(config.global_batch)
+        chunks = [mine[i : i + config.micro_batch] for i in range(0, len(mine), config.micro_batch)]
+        batches = [source.read([place.indices[i] for i in chunk]) for chunk in chunks]
+        weight = sum(float(self.strategy.weight(batch)) for batch in batches)
+        total, stops = ranks.sum(torch.tensor([weight, stop], dtype=torch.float64, device=ranks.device)).tolist()
+        rate = learning_rate(config.optimizer, done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        errors = torch.zeros((), dtype=torch.float64, device=ranks.device)
+        for chunk, batch in zip(chunks, batches, strict=True):
+            positions = [place.first + i for i in chunk]
+            drawn = order.drawn(batch, config.seed, positions, config.sigma, self.shift, config.text_dropout)
+            with nullcontext() if chunk is chunks[-1] else parallel.gradients_kept_here(self.spread):
+                error = self.error(self.spread, *drawn)
+                (error * (ranks.world / total)).backward()  # `spread` averages gradients over ranks; a sum is wanted
+            errors += error.detach()
+        loss = ranks.sum(errors).item() / total
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), config.optimizer.clip_norm).item()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingDiverged(
+                f"step {done + 1}: the loss is {loss} and the norm of its gradient {norm}, at positions {place.first} "
+                f"to {place.first + config.global_batch - 1}, samples {place.indices}; look at these samples, or lower "
+                "optimizer.lr and train in another folder; the checkpoint before this step stands"
+            )
+        self.optimizer.step()
+        self.ema.update(done)
+        return {"loss": loss, "grad_norm": norm, "lr": rate, **self._work(batches[0])}, stops > 0
+
+    def error(self, objective: nn.Module, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
+        """Return the sum of squared errors of a batch, on this rank's device and at the config's precision."""
+        device = self.ranks.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            summed: Tensor = objective(batch.to(device), sigma.to(device), noise.to(device))[0]
+        return summed
+
+    @torch.no_grad()
+    def validate(self, held_out: Source) -> dict[str, dict[str, float]]:
+        """Return the loss on the first held-out samples by weights (raw, ema) and by sigma, and its mean."""
+        raw = self._losses(held_out)
+        with self.ema.applied():
+            return {"raw": raw, "ema": self._losses(held_out)}
+
+    def _losses(self, held_out: Source) -> dict[str, float]:
+        sigmas, size = self.config.validation.sigmas, self.config.micro_batch
+        sums = torch.zeros(len(sigmas) + 1, dtype=torch.float64, device=self.ranks.device)
+        mine = self.ranks.share(min(self.config.validation.samples, len(held_out)))
+        for numbers in (mine[i : i + size] for i in range(0, len(mine), size)):
+            batch = held_out.read(numbers)
+            noise = order.fixed_noise(batch.target, numbers)
+            sums[-1] += float(self.strategy.weight(batch))
+            for i, sigma in enumerate(sigmas):
+                sums[i] += self.error(self.objective, batch, torch.full((len(numbers),), sigma), noise)
+        *errors, weight = self.ranks.sum(sums).tolist()
+        losses = {str(sigma): error / weight for sigma, error in zip(sigmas, errors, strict=True)}
+        return losses | {"mean": sum(losses.values()) / len(losses)}
+
+    def _work(self, batch: Batch) -> dict[str, float]:
+        tokens = math.prod(batch.target.shape[2:]) // math.prod(self.backbone.spec.patch)
+        image = 0 if batch.image is None else batch.image.shape[1]
+        cost = flops.of_sample(self.backbone.transformer, tokens, self.backbone.text.length, image, self.text_learns)
+        return {"tokens": tokens * self.config.global_batch, "flop": cost.total * self.config.global_batch}
+
+
+def train(
+    config: TrainConfig,
+    backbone: Backbone,
+    strategy: Strategy,
+    train: Source | Sequence[tuple[int, Source]],
+    held_out: Source,
+    folder: str | Path,
+    *,
+    on_sample: Callable[[int], None] | None = None,
+    on_step: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Summary:
+    """Train, from the newest whole checkpoint in `folder` or from the beginning, until `config.steps` are done.
+
+    Args:
+        config: What is done.
+        backbone: What learns; moved to this process's device.
+        strategy: How the error of a batch is made.
+        train: Samples, or a curriculum of (first step, samples), the first from step 0.
+        held_out: Samples that are never learned from.
+        folder: Takes `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
+        on_sample: Called on rank 0 with the step, every `sample_every` steps, while the backbone has its EMA weights.
+        on_step: Called on rank 0 with each step's line of metrics.
+
+    Raises:
+        UserError: Nothing can be trained like this, or goes on from here: said before the first step. Or the loss is
+            no number any more.
+    """
+    phases, checkpoints = order.curriculum(train), Path(folder) / "checkpoints"
+    sizes = [(phase.from_step, len(phase.source)) for phase in phases]
+    with parallel.ranks(config.device) as ranks, parallel.Interrupts() as interrupts:
+        metrics = Metrics(Path(folder), config.tensorboard) if ranks.main else None
+        with metrics or nullcontext():
+            ranks.require_work(config.global_batch)
+            learner = Learner(config, backbone, strategy, ranks)
+            peak = flops.peak(ranks.device, config.precision, config.peak_tflops)
+            done = first = _resume(learner, checkpoints, phases)
+            if metrics:
+                metrics.go_on_from(done)
+            line: dict[str, Any] = {"loss": None}
+            stop = False
+            while done < config.steps and not stop:
+                began_s = time.perf_counter()
+                place = order.indices(config.seed, done, config.global_batch, sizes)
+                told, stop = learner.step(phases[place.phase].source, place, done, interrupts.name is not None)
+                done += 1
+                line = _line(told, done, config, time.perf_counter() - began_s, peak and peak * ranks.world)
+                last = done == config.steps
+                if metrics and (last or done % config.log_every == 0):
+                    metrics.write(line)
+                if ranks.main and on_step:
+                    on_step(line)
+                if _due(done, config.validation.every) or (last and config.validation.every):
+                    losses = learner.validate(held_out)
+                    if metrics:
+                        metrics.write({"step": done, "validation": losses, "held_out": held_out.digest})
+                if ranks.main and on_sample and _due(done, config.sample_every):
+                    with learner.ema.applied(), torch.no_grad():
+                        on_sample(done)
+                if last or stop or _due(done, config.checkpoint.every):
+                    learner.save(checkpoints, _state(learner, done, phases))
+        return _summary(done, done - first, line["loss"], checkpoints, stopped=done < config.steps, config=config)
+
+
+def _resume(learner: Learner, checkpoints: Path, phases: Sequence[order.Phase]) -> int:
+    """Return the number of steps done, with the learner as it was then."""
+    newest = (checkpoint.newest_whole(checkpoints) if learner.ranks.main else None) or 0
+    step = learner.ranks.from_main(newest)
+    if step:
+        learner.restore(checkpoint.load(checkpoints, step, _state(learner, learner.config.steps, phases)))
+    return step
+
+
+def _state(learner: Learner, step: int, phases: Sequence[order.Phase]) -> checkpoint.State:
+    said = {"strategy": learner.strategy.name, "backbone": learner.backbone.name, "base": learner.base}
+    mathematics = learner.config.mathematics() | said | {"sigma.shift": learner.shift}
+    begun = [(p.from_step, p.source.digest, len(p.source)) for p in phases if p.from_step < step]
+    return checkpoint.State(step, step * learner.config.global_batch, mathematics, begun)
+
+
+def _line(
+    told: Mapping[str, float], done: int, config: TrainConfig, seconds: float, peak: float | None
+) -> dict[str, Any]:
+    line: dict[str, Any] = {"step": done, **{name: told[name] for name in ("loss", "grad_norm", "lr")}}
+    line |= {"samples": done * config.global_batch, "seconds": round(seconds, 4)}
+    mfu = None if peak is None else round(told["flop"] / (seconds * peak), 4)
+    return line | {"tokens_per_s": round(told["tokens"] / seconds, 1), "mfu": mfu}
+
+
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0
+
+
+def _summary(
+    done: int, steps: int, loss: float | None, checkpoints: Path, stopped: bool, config: TrainConfig
+) -> Summary:
+    newest = checkpoint.at(checkpoints, done)
+    if stopped:
+        message = f"stopped after step {done} of {config.steps}; the same command goes on from {newest}"
+    elif not steps:
+        message = f"nothing to do: {newest} has {done} steps, and {config.steps} are wanted"
+    else:
+        message = f"{done} steps are done; the last loss is {loss:.5f}, and the weights are in {newest}"
+    return Summary(done, loss, newest, stopped, message)
