@@ -3,7 +3,6 @@
 Configs are trusted: `use: my_package.mine:MyStage` loads code.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from manifests.errors import UserError
 from manifests.keys import digest
 from manifests.schema import TABLES
+from pipeline.strict_yaml import ConfigError, nearest, read, validate
 from stages import STAGES, resolve
 from stages.stage import Stage, StageConfig
-
-
-class ConfigError(UserError):
-    """A config cannot be used; the message says where, what was found and what is known."""
 
 
 class RunConfig(BaseModel):
@@ -78,16 +73,7 @@ def load(path: str | Path, sets: Iterable[str] = ()) -> Run:
     Raises:
         ConfigError: with one line for each mistake.
     """
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: holds no mapping; `bodydouble config template` prints one to start from")
-    for setting in sets:
-        _apply(data, setting)
+    data = read(path, sets, hint="`bodydouble config template` prints one to start from")
     try:
         return build(data)
     except ConfigError as error:
@@ -96,12 +82,12 @@ def load(path: str | Path, sets: Iterable[str] = ()) -> Run:
 
 def build(data: Mapping[str, Any]) -> Run:
     """Check a config as a whole: its fields, its stages' fields, and that each stage's needs are met."""
-    config = _validate(RunConfig, data, "")
+    config = validate(RunConfig, data, "")
     tracks: dict[str, list[StageSpec]] = {}
     for track, listed in config.stages.items():
         if track not in STAGES:
             raise ConfigError(
-                f"stages.{track}: unknown track{_nearest(track, STAGES)}; the tracks are {', '.join(STAGES)}"
+                f"stages.{track}: unknown track{nearest(track, STAGES)}; the tracks are {', '.join(STAGES)}"
             )
         tracks[track] = [_spec(track, name, given or {}) for name, given in listed.items()]
         _check_order(track, tracks[track])
@@ -116,7 +102,7 @@ def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
     use = fields.pop("use", None) or STAGES[track].get(name)
     if use is None:
         raise ConfigError(
-            f"{where}: unknown stage{_nearest(name, STAGES[track])}; it has {', '.join(STAGES[track]) or 'none'}; "
+            f"{where}: unknown stage{nearest(name, STAGES[track])}; it has {', '.join(STAGES[track]) or 'none'}; "
             "one of your own is named by `use: my_package.mine:MyStage`"
         )
     try:
@@ -125,7 +111,7 @@ def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
         raise ConfigError(f"{where}.use: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Stage)):
         raise ConfigError(f"{where}.use: {use!r} is no Stage (stages/stage.py)")
-    return StageSpec(track, name, use, cls, _validate(cls.Config, fields, f"{where}."))
+    return StageSpec(track, name, use, cls, validate(cls.Config, fields, f"{where}."))
 
 
 def _check_order(track: str, specs: list[StageSpec]) -> None:
@@ -149,45 +135,6 @@ def _check_order(track: str, specs: list[StageSpec]) -> None:
                 "already; a column has one maker"
             )
         known |= set(spec.cls.makes)
-
-
-def _validate(model: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        lines = []
-        for each in error.errors():
-            where = prefix + ".".join(str(part) for part in each["loc"])
-            if each["type"] == "extra_forbidden":
-                lines.append(f"{where}: unknown field{_nearest(str(each['loc'][-1]), model.model_fields)}")
-            else:
-                found = "" if each["type"] == "missing" else f", found {each['input']!r}"
-                lines.append(f"{where}: {each['msg'][0].lower()}{each['msg'][1:]}{found}")
-        raise ConfigError("\n".join(lines)) from error
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-
-
-def _apply(data: dict[str, Any], setting: str) -> None:
-    path, equals, value = setting.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set {setting!r}: write it as stages.sources.skeleton.max_people=2")
-    *parents, last = path.split(".")
-    here = data
-    for parent in parents:
-        child = here.setdefault(parent, {})
-        if child is None:
-            child = here[parent] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {setting!r}: {parent!r} holds a value, not fields")
-        here = child
-    try:
-        here[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting!r}: the value is no YAML") from error
 
 
 def template() -> str:
