@@ -1,4 +1,4 @@
-"""The embedding of a picture as Wan2.1's image-to-video base takes it: CLIP, hidden states of the last layer but one."""
+"""The embedding of a picture, as Wan2.1 takes it from image to video: CLIP, the hidden states of its last layer but one."""
 
 from pathlib import Path
 from typing import Self

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from model import weights
 from model.backbone import BackboneError, join_channels
 from model.clip import ImageEncoder
-from model.composite import PACKINGS
+from model.composite import PACKINGS, check_video
 from model.geometry import Geometry
 from model.text import TextEncoder, TinyText, umt5
 from model.wan_config import SETTINGS, SETTINGS_OF, Settings, check_configs, settings_of, spec_of
@@ -85,7 +85,7 @@ class Wan:
         return pixels.float()
 
     def pack_mask(self, mask: Tensor) -> Tensor:
-        return PACKINGS[self.spec.mask_packing](mask)
+        return PACKINGS[self.spec.mask_packing](mask, self.spec)
 
     def model_input(self, noisy: Tensor, cond: Tensor, mask: Tensor) -> Tensor:
         return join_channels(self.spec.channels, {"noise": noisy, "mask": mask, "cond": cond})
@@ -151,6 +151,7 @@ class Wan:
         return mean, 1.0 / torch.tensor(config.latents_std, device=latents.device).view(shape)
 
     def _check_video(self, video: Tensor) -> None:
+        check_video(video)
         frames, height, width = video.shape[2:]
         stride = self.spec.spatial_stride
         if (frames - 1) % self.spec.temporal_stride or height % stride or width % stride:

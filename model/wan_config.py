@@ -92,8 +92,8 @@ def check_configs(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> Non
     wanted = 2 * z + MASK_CHANNELS
     if taken == given:
         raise BackboneError(
-            f"this is a text-to-video base: its transformer takes {taken} channels, noise alone; an image-to-video base "
-            f"is needed, which takes {wanted}: noise {z}, mask {MASK_CHANNELS}, condition {z}"
+            f"this is a text-to-video base: its transformer takes {taken} channels, noise alone; an image-to-video "
+            f"base is needed, which takes {wanted}: noise {z}, mask {MASK_CHANNELS}, condition {z}"
         )
     if taken != wanted:
         raise BackboneError(
