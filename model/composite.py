@@ -2,9 +2,9 @@
 
     C[0] = I (+) D[0]        C[t] = 0 (+) D[t]  for t > 0        M = M_r (+) M_m
 
-`(+)` joins two halves: on the left the reference, in what is made the target; on the right the motion. `AXIS` is the one
-place that says along what. It is counted from the end (`... T H W`), so that pixels, latents, masks and packed masks are
-joined and parted by the same three functions. `W` and `w` are widths of ONE half.
+`(+)` joins two halves: the motion on the right; on the left the reference or, in what is to be made, the target. `AXIS`
+is the one place that says along what. It is counted from the end (`... T H W`), so that pixels, latents, masks and
+packed masks are joined and parted by the same three functions. `W` and `w` are widths of ONE half.
 """
 
 from collections.abc import Callable
@@ -127,9 +127,9 @@ def _by_latent_frame(pixels: Tensor, strides: Strides) -> Tensor:
 PACKINGS: Final[dict[str, Callable[[Tensor, Strides], Tensor]]] = {"wan": _by_frame, "hunyuan": _by_latent_frame}
 """How a base wants the mask: `[B, 1, T, H, W']` in pixels, of any width (a half or a composite), to `[B, M, F, h, w']`.
 
-The second argument has the strides: a `Geometry` or a `BackboneSpec`. Each latent cell takes the value of its first pixel
-(nearest). A CompositeError says that the sizes do not fit the strides. In what order noise, mask and condition are joined
-is the backbone's own affair: `BackboneSpec.channels`.
+The second argument has the strides: a `Geometry` or a `BackboneSpec`. Each latent cell takes the value of its first
+pixel (nearest). A CompositeError says that the sizes do not fit the strides. In what order noise, mask and condition
+are joined is the backbone's own affair: `BackboneSpec.channels`.
 """
 
 

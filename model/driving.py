@@ -50,7 +50,7 @@ def with_prefix(driving: Tensor, prefix_frames: int, blank: str = "grey") -> Ten
 
 
 def cut_prefix(video: Tensor, prefix_frames: int) -> Tensor:
-    """Return the frames of a video after its prefix (a view): PIXELS `[B, C, T, H, W]` to `[B, C, T - prefix_frames, H, W]`.
+    """Return the frames after the prefix (a view): PIXELS `[B, C, T, H, W]` to `[B, C, T - prefix_frames, H, W]`.
 
     Raises:
         CompositeError: Nothing would be left, or a negative number of frames.
