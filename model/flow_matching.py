@@ -45,7 +45,8 @@ def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
     """
     if not (math.isfinite(shift) and shift > 0):
         raise FlowError(f"shift is {shift}; it must be a number above 0 (1 leaves sigma as it is)")
-    return shift * sigma / (1.0 + (shift - 1.0) * sigma)
+    shifted = shift * sigma
+    return shifted / (shifted + (1.0 - sigma))  # the same, written so that rounding never passes 1, and 1 gives 1
 
 
 def draw_sigma(generator: torch.Generator, batch: int, shift: float, mean: float = 0.0, std: float = 1.0) -> Tensor:
