@@ -103,7 +103,7 @@ class TrainConfig:
         opt = self.optimizer
         for name, value in _positive(self).items():
             _require(value > 0, name, value, "above 0")
-        counts = {"sample_every": self.sample_every, "validation.every": self.validation.every}
+        counts: dict[str, float] = {"sample_every": self.sample_every, "validation.every": self.validation.every}
         counts |= {"optimizer.warmup_steps": opt.warmup_steps, "optimizer.weight_decay": opt.weight_decay}
         for name, count in counts.items():
             _require(count >= 0, name, count, "0 or more")

@@ -14,9 +14,23 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from model.training.config import TrainConfig
+
 _TEXT: Final = re.compile(r"text_embedder|attn2\.to_[kv]\b")  # names of diffusers' Wan
 _IMAGE: Final = re.compile(r"image_embedder|add_[kv]_proj")
 _TIME: Final = re.compile(r"time_embedder|time_proj")
+
+# bytes that one block keeps for the backward pass for one token: (a model width, a feed-forward width). Measured on
+# diffusers' Wan 0.42 by counting the storages that autograd saves, weights apart; a LoRA on a frozen base keeps less,
+# since a weight that does not learn needs no input kept (its bf16 row is for a base that lies in bf16 itself). Under
+# autocast float32 weights are kept once more, in bf16.
+_KEPT_BYTES: Final = {
+    ("full", "fp32"): (88, 8),
+    ("full", "bf16"): (76, 4),
+    ("lora", "fp32"): (50, 8),
+    ("lora", "bf16"): (38, 4),
+}
+_KEPT_BYTES_AT_THE_ENDS: Final = {"full": 14, "lora": 4}  # the same, of patch embedding and head together
 
 _PEAK_TFLOPS: Final = {  # dense; makers' data sheets; (bf16 with fp32 sums, fp32)
     "H100 PCIe": (756.0, 51.0),
@@ -39,6 +53,22 @@ class Cost:
     def total(self) -> float:
         """Both directions."""
         return self.forward + self.backward
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device; what the allocator loses and the workspace of kernels come on top."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    ema: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer + self.ema + self.activations
 
 
 def of_sample(
@@ -65,14 +95,50 @@ def of_sample(
             learning[stream] |= learns
         elif hasattr(module, "to_q"):
             learns = any(p.requires_grad for p in module.parameters())
-            within = not _attends_to_text(module)
+            within = not module.is_cross_attention
             keys = tokens if within else text_tokens + (image_tokens if module.add_k_proj is not None else 0)
-            work = 4.0 * tokens * keys * _inner_dim(module)
+            work = 4.0 * tokens * keys * int(module.inner_dim)
             queries_learn = learning["video"] or learns
             keys_learn = queries_learn if within else learning["text"] or learns
             forward += work
             backward += work * (queries_learn + keys_learn)
     return Cost(forward, backward)
+
+
+def memory(config: TrainConfig, parts: nn.Module, transformer: Any, tokens: int, world: int = 1) -> Memory:
+    """Return the memory that training takes on one device.
+
+    Args:
+        config: What is trained, in which precision, how many samples at once, and whether activations are recomputed.
+        parts: All that lies on the device, prepared: what learns requires a gradient.
+        transformer: diffusers' Wan.
+        tokens: Of one sample's composite.
+        world: Processes; several hold each gradient twice, once in the buckets they exchange.
+    """
+    every = list(parts.parameters())
+    learning = sum(p.numel() for p in every if p.requires_grad)
+    shape = transformer.config
+    width = shape.num_attention_heads * shape.attention_head_dim
+    a_width, a_feed_forward = _KEPT_BYTES[config.trainable, config.precision]
+    at_once = tokens * config.micro_batch
+    a_block = (a_width * width + a_feed_forward * shape.ffn_dim) * at_once
+    ends = _KEPT_BYTES_AT_THE_ENDS[config.trainable] * width * at_once
+    linear = [m.weight for m in transformer.modules() if isinstance(m, nn.Linear)]
+    in_float32 = sum(weight.numel() for weight in linear if weight.dtype == torch.float32)
+    copies = 2 * in_float32 if config.precision == "bf16" else 0
+    if config.recompute:
+        stream_bytes = transformer.patch_embedding.weight.element_size()
+        kept = shape.num_layers * width * stream_bytes * at_once + a_block
+        copies //= shape.num_layers
+    else:
+        kept = shape.num_layers * a_block
+    return Memory(
+        weights=sum(p.numel() * p.element_size() for p in every),
+        gradients=4 * learning * (2 if world > 1 else 1),
+        optimizer=8 * learning,
+        ema=4 * learning,
+        activations=kept + ends + copies,
+    )
 
 
 def peak(device: torch.device, precision: str, given_tflops: float | None = None) -> float | None:
@@ -98,11 +164,3 @@ def _stream(name: str, tokens: int, text_tokens: int, image_tokens: int) -> tupl
     if _IMAGE.search(name):
         return "image", image_tokens
     return ("time", 1) if _TIME.search(name) else ("video", tokens)
-
-
-def _attends_to_text(attention: Any) -> bool:
-    return bool(attention.is_cross_attention)
-
-
-def _inner_dim(attention: Any) -> int:
-    return int(attention.inner_dim)

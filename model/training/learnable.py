@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from model import lora
 from model.backbone import Backbone
+from model.text import TinyText
 from model.training import checkpoint
 from model.training.config import TrainConfig
 from model.training.strategy import Batch, Strategy, modules
@@ -31,12 +32,11 @@ def prepare(config: TrainConfig, backbone: Backbone) -> dict[str, nn.Parameter]:
     parts = modules(backbone)
     parts.requires_grad_(config.trainable == "full")
     if config.trainable == "lora":
-        with torch.random.fork_rng(devices=[]):  # a LoRA draws its first values from torch's global generator
-            torch.manual_seed(config.seed)
-            targets = config.lora.targets or backbone.spec.lora_targets
-            lora.add(backbone.transformer, config.lora.name, config.lora.rank, config.lora.alpha, targets)
-        parts.requires_grad_(False)
-        for parameter in lora.parameters(backbone.transformer, config.lora.name):
+        put = config.lora
+        targets = put.targets or backbone.spec.lora_targets
+        lora.add(backbone.transformer, put.name, put.rank, targets, put.alpha, seed=config.seed)
+        parts.requires_grad_(False)  # other LoRAs may lie on the base: only this one learns
+        for parameter in lora.parameters(backbone.transformer, put.name).values():
             parameter.requires_grad_(True)
     backbone.gradient_checkpointing(config.recompute)
     learning = {name: parameter for name, parameter in parts.named_parameters() if parameter.requires_grad}
@@ -58,7 +58,7 @@ def export(config: TrainConfig, backbone: Backbone, base: str | None, folder: Pa
         lora.export(backbone.transformer, config.lora.name, folder / "lora", base)
         return
     backbone.transformer.save_pretrained(folder / "transformer")  # type: ignore[operator]
-    if isinstance(backbone.text, nn.Module):
+    if isinstance(backbone.text, TinyText):
         backbone.text.save(folder / "text_encoder")
     if config.checkpoint.dtype == "fp16":
         checkpoint.cast(folder, torch.float16)

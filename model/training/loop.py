@@ -142,7 +142,7 @@ class Learner:
             )
         self.optimizer.step()
         self.ema.update(done)
-        return {"loss": loss, "grad_norm": norm, "lr": rate, **self._work(batches[0])}, stops > 0
+        return {"loss": loss, "grad_norm": norm, "lr": rate, **self.work(batches[0])}, stops > 0
 
     def error(self, objective: nn.Module, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
         """Return the sum of squared errors of a batch, on this rank's device and at the config's precision."""
@@ -172,7 +172,8 @@ class Learner:
         losses = {str(sigma): error / weight for sigma, error in zip(sigmas, errors, strict=True)}
         return losses | {"mean": sum(losses.values()) / len(losses)}
 
-    def _work(self, batch: Batch) -> dict[str, float]:
+    def work(self, batch: Batch) -> dict[str, float]:
+        """Return the tokens and the floating-point operations of a step of such samples, over all ranks."""
         tokens = math.prod(batch.target.shape[2:]) // math.prod(self.backbone.spec.patch)
         image = 0 if batch.image is None else batch.image.shape[1]
         cost = flops.of_sample(self.backbone.transformer, tokens, self.backbone.text.length, image, self.text_learns)
@@ -253,6 +254,7 @@ def _resume(learner: Learner, checkpoints: Path, phases: Sequence[order.Phase]) 
 
 def _state(learner: Learner, step: int, phases: Sequence[order.Phase]) -> checkpoint.State:
     said = {"strategy": learner.strategy.name, "backbone": learner.backbone.name, "base": learner.base}
+    said["text"] = None if learner.text_learns else learner.backbone.text.digest
     mathematics = learner.config.mathematics() | said | {"sigma.shift": learner.shift}
     begun = [(p.from_step, p.source.digest, len(p.source)) for p in phases if p.from_step < step]
     return checkpoint.State(step, step * learner.config.global_batch, mathematics, begun)

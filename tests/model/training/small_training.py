@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from model.text import TinyText
 from torch import Tensor
 
 from manifests.errors import UserError
-from model.text import TinyText
 from model.training.config import Checkpoints, Lora, Optimizer, TrainConfig, Validation
 from model.training.loop import Summary, train
 from model.training.strategy import Batch, PoseDriven
