@@ -73,7 +73,14 @@ class Backbone(Protocol):
     text: TextEncoder
 
     @classmethod
-    def load(cls, name: str, weights: str | Path, dtype: torch.dtype, device: torch.device | str) -> Self:
+    def load(
+        cls,
+        name: str,
+        source: str | Path,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        text: TextEncoder | None = None,
+    ) -> Self:
         """Return the backbone from a folder or a hub id; `load` of this module is the way to call it."""
         ...
 
@@ -130,7 +137,8 @@ class Backbone(Protocol):
         ...
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that `load` reads back to the bit, without any LoRA."""
+        """Write a folder that `load` reads back to the bit, without any LoRA and without a text encoder that is not
+        trained with the base."""
         ...
 
 
@@ -140,7 +148,9 @@ def join_channels(order: tuple[str, ...], groups: Mapping[str, Tensor]) -> Tenso
     return torch.cat([groups[name].expand(batch, -1, -1, -1, -1) for name in order], dim=1)
 
 
-def load(name: str, weights: str | Path, dtype: torch.dtype, device: torch.device | str) -> Backbone:
+def load(
+    name: str, weights: str | Path, dtype: torch.dtype, device: torch.device | str, text: TextEncoder | None = None
+) -> Backbone:
     """Return the backbone `name` with the weights of a folder in diffusers' layout, or of a hub id.
 
     Args:
@@ -148,6 +158,7 @@ def load(name: str, weights: str | Path, dtype: torch.dtype, device: torch.devic
         weights: A folder, or `owner/name`, with an optional `@revision`.
         dtype: Of the transformer; what must stay float32 stays so.
         device: Where it is put.
+        text: An encoder in place of the base's own, which may be large: one whose embeddings are cached, say.
 
     Raises:
         UserError: No such backbone or folder, or the weights are not this backbone's. Said before weights are read.
@@ -157,4 +168,4 @@ def load(name: str, weights: str | Path, dtype: torch.dtype, device: torch.devic
         raise BackboneError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")
     module, _, attribute = target.partition(":")
     made = cast("type[Backbone]", getattr(importlib.import_module(module), attribute))
-    return made.load(name, weights, dtype, device)
+    return made.load(name, weights, dtype, device, text)

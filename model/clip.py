@@ -1,4 +1,4 @@
-"""The embedding of a picture, as Wan2.1 takes it from image to video: CLIP, the hidden states of its last layer but one."""
+"""The embedding of a picture that Wan2.1 takes from image to video: CLIP, hidden states of its last layer but one."""
 
 from pathlib import Path
 from typing import Self

@@ -44,7 +44,7 @@ class Wan:
         self.text = text
         self.settings = settings
         self.spec = spec_of(transformer.config, vae.config, settings)
-        self._image = image
+        self.image = image
 
     @property
     def digest(self) -> str:
@@ -91,7 +91,7 @@ class Wan:
         return join_channels(self.spec.channels, {"noise": noisy, "mask": mask, "cond": cond})
 
     def image_embeds(self, reference: Tensor) -> Tensor | None:
-        return None if self._image is None else self._image(reference)
+        return None if self.image is None else self.image(reference)
 
     def velocity(
         self, noisy: Tensor, sigma: Tensor, cond: Tensor, mask: Tensor, text: Tensor, image: Tensor | None = None
@@ -121,13 +121,22 @@ class Wan:
                 save_file(state, fresh / part / weights.WEIGHTS, metadata={"format": "pt"})
             if isinstance(self.text, TinyText):
                 self.text.save(fresh / "text_encoder")
+            if self.image is not None:
+                self.image.save(fresh)
             settings = {"name": self.name, **asdict(self.settings)}
             (fresh / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
 
         weights.write_folder(Path(folder), write)
 
     @classmethod
-    def load(cls, name: str, source: str | Path, dtype: torch.dtype, device: torch.device | str) -> Self:
+    def load(
+        cls,
+        name: str,
+        source: str | Path,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        text: TextEncoder | None = None,
+    ) -> Self:
         folder = weights.find(source, configs_only=True)
         settings = settings_of(folder, name)
         empty = {part: _empty(made, folder / part) for part, made in _PARTS.items()}
@@ -138,7 +147,8 @@ class Wan:
             weights.check_shapes(folder / part, weights.shapes_of(module), ignored)
         takes_image = empty["transformer"].config.image_dim is not None
         image = ImageEncoder.load(folder, device) if takes_image else None
-        text = TinyText.load(folder / "text_encoder") if name == "tiny" else umt5(folder, device)
+        if text is None:
+            text = TinyText.load(folder / "text_encoder") if name == "tiny" else umt5(folder, device)
         transformer = _read(WanTransformer3DModel, folder / "transformer", dtype)
         vae = _read(AutoencoderKLWan, folder / "vae", torch.float32)  # at bfloat16 the VAE loses detail
         return cls(name, transformer.to(device), vae.to(device), text, settings, image)
