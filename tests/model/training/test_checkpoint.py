@@ -82,7 +82,7 @@ def test_where_every_checkpoint_is_damaged_nothing_begins_anew_by_itself(tmp_pat
     saved(tmp_path, 1, 2)
     for step in (1, 2):
         flip(tmp_path / f"step-{step:08d}" / TRAINER)
-    with pytest.raises(ResumeError, match="every checkpoint is damaged.*step-00000002.*step-00000001"):
+    with pytest.raises(ResumeError, match=r"every checkpoint is damaged.*step-00000002.*step-00000001"):
         checkpoint.newest_whole(tmp_path)
 
 
