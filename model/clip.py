@@ -16,6 +16,7 @@ class ImageEncoder:
 
     def __init__(self, model: CLIPVisionModel, processor: CLIPImageProcessorPil) -> None:
         self.model = model.requires_grad_(False).eval()
+        self.dim: int = model.config.hidden_size
         self.processor = processor
 
     @classmethod

@@ -4,7 +4,7 @@ Both are a `WanTransformer3DModel` that takes noise, mask and condition (2 z + 4
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -19,7 +19,10 @@ from model.clip import ImageEncoder
 from model.composite import PACKINGS, check_video
 from model.geometry import Geometry
 from model.text import TextEncoder, TinyText, umt5
-from model.wan_config import SETTINGS, SETTINGS_OF, Settings, check_configs, settings_of, spec_of
+from model.tiny import TinyTransformer, TinyVae, new_transformer, new_vae
+from model.wan_config import SETTINGS, SETTINGS_OF, Settings, check_configs, check_experts, settings_of, spec_of
+
+__all__ = ["TinyTransformer", "TinyVae", "Wan", "new_tiny", "new_vae"]
 
 _IMAGE_TEXT_LENGTH: Final = 512  # diffusers' processor finds the image's tokens by counting back from the text's
 
@@ -37,6 +40,7 @@ class Wan:
         image: ImageEncoder | None = None,
     ) -> None:
         check_configs(transformer.config, vae.config)
+        _check_dims(transformer.config, text, image)
         self.name = name
         self.transformer = transformer
         _match_norms(transformer)
@@ -138,6 +142,7 @@ class Wan:
         text: TextEncoder | None = None,
     ) -> Self:
         folder = weights.find(source, configs_only=True)
+        check_experts(folder)
         settings = settings_of(folder, name)
         empty = {part: _empty(made, folder / part) for part, made in _PARTS.items()}
         check_configs(empty["transformer"].config, empty["vae"].config)
@@ -149,6 +154,7 @@ class Wan:
         image = ImageEncoder.load(folder, device) if takes_image else None
         if text is None:
             text = TinyText.load(folder / "text_encoder") if name == "tiny" else umt5(folder, device)
+        _check_dims(empty["transformer"].config, text, image)
         transformer = _read(WanTransformer3DModel, folder / "transformer", dtype)
         vae = _read(AutoencoderKLWan, folder / "vae", torch.float32)  # at bfloat16 the VAE loses detail
         return cls(name, transformer.to(device), vae.to(device), text, settings, image)
@@ -181,6 +187,21 @@ class Wan:
             )
 
 
+def _check_dims(config: Any, text: TextEncoder, image: ImageEncoder | None) -> None:
+    """Refuse a transformer whose texts or pictures are of another width than its encoders give."""
+    if text.dim != config.text_dim:
+        raise BackboneError(
+            f"the transformer takes texts of {config.text_dim} channels (text_dim), and the text encoder gives "
+            f"{text.dim}; take both from the same base"
+        )
+    given = None if image is None else image.dim
+    if given != config.image_dim:
+        raise BackboneError(
+            f"the transformer takes pictures of {config.image_dim} channels (image_dim), and the image encoder gives "
+            f"{given}; take both from the same base"
+        )
+
+
 _PARTS: Final[dict[str, Any]] = {"transformer": WanTransformer3DModel, "vae": AutoencoderKLWan}
 
 
@@ -211,54 +232,6 @@ def _match_norms(transformer: WanTransformer3DModel) -> None:
             module.register_forward_pre_hook(cast)
 
 
-@dataclass(frozen=True)
-class TinyVae:
-    """Sizes of a small `AutoencoderKLWan`; stride 8 is `patch_size` 2 and two halvings, which both halve time too."""
-
-    z_dim: int = 16
-    base_dim: int = 16
-    dim_mult: tuple[int, ...] = (1, 2, 4)
-    res_blocks: int = 1
-    patch_size: int = 2
-
-
-@dataclass(frozen=True)
-class TinyTransformer:
-    """Sizes of a small `WanTransformer3DModel`; the width is heads times head_dim."""
-
-    layers: int = 8
-    heads: int = 4
-    head_dim: int = 64
-    ffn_dim: int = 1024
-    freq_dim: int = 256
-
-
-def new_vae(sizes: TinyVae, seed: int) -> AutoencoderKLWan:
-    """Return a fresh VAE with diffusers' initial weights, drawn with `seed`; temporal stride 4.
-
-    Its latents are not yet normalised (mean 0, deviation 1): measure them once it is trained, and write them with
-    `vae.register_to_config(latents_mean=..., latents_std=...)`.
-    """
-    levels = len(sizes.dim_mult) - 1
-    pixels = 3 * sizes.patch_size**2
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return AutoencoderKLWan(
-            base_dim=sizes.base_dim,
-            z_dim=sizes.z_dim,
-            dim_mult=list(sizes.dim_mult),
-            num_res_blocks=sizes.res_blocks,
-            temperal_downsample=[level >= levels - 2 for level in range(levels)],
-            latents_mean=[0.0] * sizes.z_dim,
-            latents_std=[1.0] * sizes.z_dim,
-            in_channels=pixels,
-            out_channels=pixels,
-            patch_size=None if sizes.patch_size == 1 else sizes.patch_size,
-            scale_factor_temporal=4,
-            scale_factor_spatial=sizes.patch_size * 2**levels,
-        )
-
-
 def new_tiny(
     vae: AutoencoderKLWan | str | Path,
     text: TinyText,
@@ -274,38 +247,12 @@ def new_tiny(
         sizes: Of the transformer.
         seed: Of its weights.
         settings: Rate, prefix and size.
+
+    Raises:
+        UserError: The folder holds no whole VAE.
     """
     if not isinstance(vae, AutoencoderKLWan):
         folder = weights.find(vae)
         weights.check_shapes(folder, weights.shapes_of(_empty(AutoencoderKLWan, folder)))
         vae = _read(AutoencoderKLWan, folder, torch.float32)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        transformer = WanTransformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=sizes.heads,
-            attention_head_dim=sizes.head_dim,
-            in_channels=2 * vae.config.z_dim + 4,
-            out_channels=vae.config.z_dim,
-            text_dim=text.dim,
-            freq_dim=sizes.freq_dim,
-            ffn_dim=sizes.ffn_dim,
-            num_layers=sizes.layers,
-        )
-        _initialise(transformer)
-    return Wan("tiny", transformer, vae, text, settings)
-
-
-def _initialise(transformer: WanTransformer3DModel) -> None:
-    """Draw weights as Wan's own code does for training from nothing (`WanModel.init_weights`): the head is zero."""
-    for module in transformer.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.xavier_uniform_(transformer.patch_embedding.weight.flatten(1))
-    embedder = transformer.condition_embedder
-    for part in (embedder.text_embedder, embedder.time_embedder):
-        nn.init.normal_(part.linear_1.weight, std=0.02)
-        nn.init.normal_(part.linear_2.weight, std=0.02)
-    nn.init.zeros_(transformer.proj_out.weight)
+    return Wan("tiny", new_transformer(sizes, vae.config.z_dim, text.dim, seed), vae, text, settings)

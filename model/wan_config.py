@@ -40,7 +40,9 @@ def settings_of(folder: Path, name: str) -> Settings:
     """
     path = folder / SETTINGS
     if not path.exists():
-        return SETTINGS_OF[name]
+        if name in SETTINGS_OF:
+            return SETTINGS_OF[name]
+        raise BackboneError(f"{path} is missing, and nothing is known of the backbone {name!r}; write one")
     found = weights.read_json(path)
     if found.get("name") != name:
         raise BackboneError(f"{path} is of the backbone {found.get('name')!r}, and {name!r} is wanted")
@@ -49,6 +51,19 @@ def settings_of(folder: Path, name: str) -> Settings:
         if isinstance(value, bool) or not isinstance(value, (int, float) if field.type is float else int):
             raise BackboneError(f"{path} says {field.name} is {value!r}, and {field.type.__name__} is wanted")  # type: ignore[union-attr]
     return Settings(**{field.name: found[field.name] for field in fields(Settings)})
+
+
+def check_experts(folder: Path) -> None:
+    """Refuse a base of two transformers, of which one alone would be half a model.
+
+    Raises:
+        UserError: There is a second one.
+    """
+    if (folder / "transformer_2").is_dir():
+        raise BackboneError(
+            f"{folder} is a base of two experts (transformer_2, as in Wan2.2-I2V-A14B), and only bases of one "
+            f"transformer are taken; use one such as Wan2.1-I2V-14B"
+        )
 
 
 def spec_of(transformer: Mapping[str, Any], vae: Mapping[str, Any], settings: Settings) -> BackboneSpec:

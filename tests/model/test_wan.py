@@ -170,10 +170,16 @@ def test_at_bfloat16_diffusers_keeps_its_float32_modules_and_the_vae_is_float32(
 
 
 @pytest.mark.parametrize(
-    ("z_dim", "patch_size", "dim_mult"), [(16, 2, (1, 2, 4)), (24, 2, (1, 2, 4)), (8, 1, (1, 2, 4, 4))]
+    "sizes",
+    [
+        TinyVae(base_dim=8),
+        TinyVae(base_dim=8, z_dim=24),
+        TinyVae(base_dim=8, residual=True, dim_mult=(1, 2, 2)),
+        TinyVae(base_dim=8, z_dim=8, patch_size=1, dim_mult=(1, 2, 4, 4)),
+    ],
 )
-def test_a_fresh_vae_has_stride_8_in_space_and_4_in_time_at_any_number_of_channels(z_dim, patch_size, dim_mult) -> None:
-    vae = new_vae(TinyVae(z_dim=z_dim, base_dim=8, patch_size=patch_size, dim_mult=dim_mult), seed=0)
+def test_a_fresh_vae_has_stride_8_in_space_and_4_in_time_at_any_number_of_channels(sizes: TinyVae) -> None:
+    vae, z_dim = new_vae(sizes, seed=0), sizes.z_dim
     base = new_tiny(vae, TinyText(dim=8, length=4), small.SIZES, seed=0)
     assert (base.spec.spatial_stride, base.spec.temporal_stride, base.spec.latent_channels) == (8, 4, z_dim)
     latents = base.encode(small.pixels(0, 1, 3, 9, 32, 64))
@@ -265,6 +271,11 @@ def test_a_base_with_other_conditions_is_refused(folder: Path) -> None:
     refused(folder, "a first and a last picture")
 
 
+def test_a_base_of_two_experts_is_refused(folder: Path) -> None:
+    (folder / "transformer_2").mkdir()
+    refused(folder, "base of two experts")
+
+
 def test_a_vae_of_another_base_is_refused(folder: Path) -> None:
     edit(folder / "vae/config.json", z_dim=16)
     refused(folder, re.escape("predicts 20 channels (out_channels) and the VAE's latents have 16 (z_dim)"))
@@ -329,6 +340,19 @@ def test_a_base_that_wants_a_picture_says_so_when_its_encoder_is_missing(tmp_pat
     folder = small.saved(tmp_path / "base", small.shared("wan-i2v"))
     (folder / "image_processor/preprocessor_config.json").unlink()
     refused(folder, "image_processor/preprocessor_config.json is missing", name="wan-i2v")
+
+
+def test_a_text_encoder_of_another_width_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="takes texts of 24 channels .* gives 16"):
+        load("tiny", folder, torch.float32, "cpu", TinyText(dim=16, length=8))
+
+
+def test_an_image_encoder_of_another_width_is_refused(tmp_path: Path) -> None:
+    folder = small.saved(tmp_path / "base", small.shared("wan-i2v"))
+    transformer = small.shared("wan-i2v").transformer
+    changed = type(transformer).from_config(dict(transformer.config) | {"image_dim": 20})
+    changed.save_pretrained(folder / "transformer")
+    refused(folder, "takes pictures of 20 channels .* gives 16", name="wan-i2v")
 
 
 def test_a_text_of_another_length_beside_a_picture_is_refused() -> None:

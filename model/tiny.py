@@ -1,0 +1,97 @@
+"""Small models of Wan's classes with fresh weights: what the embedded teacher is grown from."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from torch import nn
+
+
+@dataclass(frozen=True)
+class TinyVae:
+    """Sizes of a small `AutoencoderKLWan`; stride 8 is `patch_size` 2 and two halvings, which both halve time too.
+
+    `residual` is Wan2.2's kind, with shortcuts around each level; its last level cannot widen: `dim_mult` 1, 2, 2.
+    """
+
+    z_dim: int = 16
+    base_dim: int = 16
+    dim_mult: tuple[int, ...] = (1, 2, 4)
+    res_blocks: int = 1
+    patch_size: int = 2
+    residual: bool = False
+
+
+@dataclass(frozen=True)
+class TinyTransformer:
+    """Sizes of a small `WanTransformer3DModel`; the width is heads times head_dim."""
+
+    layers: int = 8
+    heads: int = 4
+    head_dim: int = 64
+    ffn_dim: int = 1024
+    freq_dim: int = 256
+
+
+def new_vae(sizes: TinyVae, seed: int) -> AutoencoderKLWan:
+    """Return a fresh VAE with diffusers' initial weights, drawn with `seed`; temporal stride 4.
+
+    Its latents are not yet normalised (mean 0, deviation 1): measure them once it is trained, and write them with
+    `vae.register_to_config(latents_mean=..., latents_std=...)`.
+    """
+    levels = len(sizes.dim_mult) - 1
+    pixels = 3 * sizes.patch_size**2
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoencoderKLWan(
+            base_dim=sizes.base_dim,
+            z_dim=sizes.z_dim,
+            dim_mult=list(sizes.dim_mult),
+            num_res_blocks=sizes.res_blocks,
+            temperal_downsample=[level >= levels - 2 for level in range(levels)],
+            latents_mean=[0.0] * sizes.z_dim,
+            latents_std=[1.0] * sizes.z_dim,
+            is_residual=sizes.residual,
+            in_channels=pixels,
+            out_channels=pixels,
+            patch_size=None if sizes.patch_size == 1 else sizes.patch_size,
+            scale_factor_temporal=4,
+            scale_factor_spatial=sizes.patch_size * 2**levels,
+        )
+
+
+def new_transformer(sizes: TinyTransformer, z_dim: int, text_dim: int, seed: int) -> WanTransformer3DModel:
+    """Return a fresh transformer for latents of `z_dim` channels and texts of `text_dim`, drawn with `seed`.
+
+    It predicts zero everywhere until it has learned: Wan's head starts so.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=sizes.heads,
+            attention_head_dim=sizes.head_dim,
+            in_channels=2 * z_dim + 4,
+            out_channels=z_dim,
+            text_dim=text_dim,
+            freq_dim=sizes.freq_dim,
+            ffn_dim=sizes.ffn_dim,
+            num_layers=sizes.layers,
+        )
+        _initialise(transformer)
+    return transformer
+
+
+def _initialise(transformer: WanTransformer3DModel) -> None:
+    """Draw weights as Wan's own code does for training from nothing (`WanModel.init_weights`): the head is zero."""
+    for module in transformer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.xavier_uniform_(transformer.patch_embedding.weight.flatten(1))
+    embedder = transformer.condition_embedder
+    for part in (embedder.text_embedder, embedder.time_embedder):
+        nn.init.normal_(part.linear_1.weight, std=0.02)
+        nn.init.normal_(part.linear_2.weight, std=0.02)
+    nn.init.zeros_(transformer.proj_out.weight)
