@@ -138,8 +138,9 @@ def test_errors_of_parts_add_up_to_the_error_of_the_whole() -> None:
 
 
 def test_an_error_in_half_precision_is_summed_in_full_precision() -> None:
-    # 70,000 ones: beyond the largest float16, and where bfloat16 no longer counts by one
+    # neither 300 * 300 nor 70,000 is a number in float16, nor exact in bfloat16
     for dtype in (torch.float16, torch.bfloat16):
-        ones = torch.ones(1, 1, 70_000, dtype=dtype)
-        error, elements = masked_error(ones, torch.zeros_like(ones), torch.ones(1, 1, 1, dtype=dtype))
-        assert (error.item(), elements.item()) == (70_000, 70_000)
+        far = torch.full((1, 1, 70_000), 300.0, dtype=dtype)
+        error, elements = masked_error(far, torch.zeros_like(far), torch.ones(1, 1, 1, dtype=dtype))
+        assert error.item() == pytest.approx(300 * 300 * 70_000, rel=1e-6)
+        assert elements.item() == 70_000
