@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Summary:
         loss: Of the last step; None where no step was left to do.
         checkpoint: The newest one.
         stopped: Whether a signal ended it before its last step.
-        message: One sentence for the user.
+        message: One sentence for the user; empty on other ranks than 0, so that it is said once.
     """
 
     step: int
@@ -240,7 +240,8 @@ def train(
                         on_sample(done)
                 if last or stop or _due(done, config.checkpoint.every):
                     learner.save(checkpoints, _state(learner, done, phases))
-        return _summary(done, done - first, line["loss"], checkpoints, stopped=done < config.steps, config=config)
+        ended = Summary(done, line["loss"], checkpoint.at(checkpoints, done), done < config.steps, "")
+        return replace(ended, message=_message(ended, config, done - first)) if ranks.main else ended
 
 
 def _resume(learner: Learner, checkpoints: Path, phases: Sequence[order.Phase]) -> int:
@@ -273,14 +274,9 @@ def _due(done: int, every: int) -> bool:
     return every > 0 and done % every == 0
 
 
-def _summary(
-    done: int, steps: int, loss: float | None, checkpoints: Path, stopped: bool, config: TrainConfig
-) -> Summary:
-    newest = checkpoint.at(checkpoints, done)
-    if stopped:
-        message = f"stopped after step {done} of {config.steps}; the same command goes on from {newest}"
-    elif not steps:
-        message = f"nothing to do: {newest} has {done} steps, and {config.steps} are wanted"
-    else:
-        message = f"{done} steps are done; the last loss is {loss:.5f}, and the weights are in {newest}"
-    return Summary(done, loss, newest, stopped, message)
+def _message(ended: Summary, config: TrainConfig, steps: int) -> str:
+    if ended.stopped:
+        return f"stopped after step {ended.step} of {config.steps}; the same command goes on from {ended.checkpoint}"
+    if not steps:
+        return f"nothing to do: {ended.checkpoint} has {ended.step} steps, and {config.steps} are wanted"
+    return f"{ended.step} steps are done; the last loss is {ended.loss:.5f}, and the weights are in {ended.checkpoint}"

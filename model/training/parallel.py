@@ -117,7 +117,7 @@ def spread(module: nn.Module, ranks: Ranks, may_be_unused: bool) -> nn.Module:
     module.to(ranks.device)
     if ranks.world == 1:
         return module
-    return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=may_be_unused)
+    return DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=may_be_unused)
 
 
 def gradients_kept_here(module: nn.Module) -> AbstractContextManager[None]:

@@ -1,0 +1,146 @@
+"""What people wear, and their heads: clothes by region of the body, hair, hats, faces."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from manifests.theatre import palette
+from manifests.theatre.motion import Array, Paint
+from manifests.theatre.palette import Colour
+from manifests.theatre.points import EYE, on_head
+from manifests.theatre.rig import Assembly
+from manifests.theatre.solids import Mesh, capsule, cone, ellipsoid
+
+Put = Callable[[Mesh, Colour], None]
+
+REGIONS: Final = ("skin", "shirt", "sleeve", "forearm", "hand", "hips", "thigh", "shin", "shoe")
+_REGION: Final = {
+    "pelvis": "hips", "spine1": "shirt", "spine2": "shirt", "spine3": "shirt", "collar": "shirt", "shoulder": "sleeve",
+    "elbow": "forearm", "hip": "thigh", "knee": "shin", "ankle": "shoe", "foot": "shoe", "neck": "skin", "head": "skin",
+}  # fmt: skip
+HAIRCUTS: Final = ("short", "bob", "bun", "tail", "afro", "bald", "spikes")
+HATS: Final = ("none", "none", "none", "cap", "cone", "top", "beanie")
+
+
+def region(joint: str) -> str:
+    """Return the region of the body that hangs on a joint; wrists and fingers are the hand."""
+    return _REGION.get(joint.removeprefix("left_").removeprefix("right_"), "hand")
+
+
+def dress(rng: np.random.Generator, number: int, height_m: float) -> dict[str, Paint]:
+    """Draw the paint of each region: skin, a shirt and trousers of two families of colours (see `palette.families`),
+    with sleeves and legs of any length, shoes, and sometimes gloves."""
+    one, two = palette.families(rng, number)
+    top, bottom = palette.shade(rng, one), palette.shade(rng, two)
+    bare = palette.SKINS[rng.integers(len(palette.SKINS))]
+    skin = Paint(bare, bare)
+    shirt = palette.paint(rng, top, bottom if rng.random() < 0.5 else (0.95, 0.95, 0.95), 0.5, height_m)
+    plain_top, trousers = Paint(top, top), palette.paint(rng, bottom, palette.darker(bottom, 0.55), 0.75, height_m)
+    sleeves = {0: (skin, skin), 1: (shirt, skin), 2: (shirt, shirt), 3: (plain_top, plain_top)}[int(rng.integers(4))]
+    legs = (trousers, trousers if rng.random() < 0.65 else skin)
+    leather = palette.darker(top, 0.5) if rng.random() < 0.5 else ((0.12, 0.1, 0.1), (0.95, 0.95, 0.95))[rng.integers(2)]
+    gloves = Paint(leather, leather) if rng.random() < 0.2 else skin
+    return {
+        "skin": skin, "shirt": shirt, "sleeve": sleeves[0], "forearm": sleeves[1], "hand": gloves, "hips": trousers,
+        "thigh": legs[0], "shin": legs[1], "shoe": Paint(leather, leather),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is on a head: its haircut and hat (of `HAIRCUTS` and `HATS`), their colours, whether there is a beard, and
+    how large the nose is."""
+
+    haircut: str
+    hat: str
+    hair: Colour
+    cloth: Colour
+    beard: bool
+    nose: float
+
+
+def draw_head(rng: np.random.Generator, number: int) -> Head:
+    """Draw a head; `number` is the figure's."""
+    hair = palette.HAIRS[rng.integers(len(palette.HAIRS))]
+    cloth = palette.shade(rng, palette.families(rng, number)[0])
+    return Head(
+        HAIRCUTS[rng.integers(len(HAIRCUTS))], HATS[rng.integers(len(HATS))], hair, cloth, bool(rng.random() < 0.2),
+        float(rng.uniform(0.8, 1.5)),
+    )  # fmt: skip
+
+
+def furnish(assembly: Assembly, skull: Mesh, head: Head, skin: Paint) -> None:
+    """Put eyes, nose, mouth, hair and hat on a head. `skull` is its mesh at rest, in the world."""
+    low, high = skull.vertices.min(axis=0), skull.vertices.max(axis=0)
+    size, centre = high - low, (low + high) / 2
+
+    def put(mesh: Mesh, colour: Colour) -> None:
+        assembly.add("head", mesh, Paint(colour, colour))
+
+    def at(around: float, up: float) -> Array:
+        return on_head(skull, np.array([around]), np.array([up]))[0]
+
+    unit = float(size[1])
+    for side in (-1, 1):
+        eye = at(side * EYE[0], EYE[1])
+        put(ellipsoid(eye, (0.085 * unit, 0.075 * unit, 0.04 * unit), 5, 8), (0.97, 0.97, 0.97))
+        pupil = eye + np.float32([side * 0.005 * unit, 0, 0.032 * unit])
+        put(ellipsoid(pupil, (0.042 * unit, 0.05 * unit, 0.022 * unit), 5, 8), (0.06, 0.05, 0.08))
+        put(ellipsoid(at(side * 1.55, 0.45), (0.05 * unit, 0.12 * unit, 0.08 * unit), 5, 8), skin.first)
+    nose = at(0.0, 0.36)
+    tip = nose + np.float32([0, 0, 0.06 * unit * head.nose])
+    put(capsule(at(0.0, 0.5), tip, 0.03 * unit, 0.055 * unit, 6), palette.darker(skin.first, 0.88))
+    mouth = np.concatenate([at(-0.25, 0.2), at(0.25, 0.2)]).reshape(2, 3)
+    put(capsule(mouth[0], mouth[1], 0.028 * unit, sectors=6), (0.62, 0.16, 0.18))
+    if head.beard:
+        put(ellipsoid(at(0.0, 0.06) - np.float32([0, 0, 0.1 * unit]), size * np.float32([0.36, 0.17, 0.3]), 5, 8),
+            head.hair)  # fmt: skip
+    _hair(put, centre, size, head)
+    _hat(put, centre, size, head)
+
+
+def _hair(put: Put, centre: Array, size: Array, head: Head) -> None:
+    """Put hair on: a cap that leaves the face free, and what the haircut adds to it."""
+
+    def lump(x: float, y: float, z: float, *radii: float) -> None:
+        put(ellipsoid(centre + size * np.float32([x, y, z]), size * np.float32(radii), 6, 10), head.hair)
+
+    if head.haircut == "bald":
+        return
+    lump(0, 0.12, -0.1, 0.55, 0.5, 0.55)
+    if head.haircut == "bob":
+        lump(0, -0.12, -0.2, 0.6, 0.46, 0.42)
+    elif head.haircut == "bun" and head.hat == "none":
+        lump(0, 0.6, -0.28, 0.26, 0.2, 0.24)
+    elif head.haircut == "tail":
+        lump(0, 0.12, -0.7, 0.16, 0.16, 0.2)
+        lump(0, -0.25, -0.76, 0.17, 0.45, 0.15)
+    elif head.haircut == "afro":
+        lump(0, 0.2, -0.14, 0.78, 0.58, 0.66)
+    elif head.haircut == "spikes" and head.hat == "none":
+        for x, z in ((-0.3, -0.1), (0, 0.1), (0.3, -0.1), (-0.15, -0.35), (0.15, -0.35)):
+            foot = centre + size * np.float32([x, 0.45, z])
+            put(cone(foot, foot + size * np.float32([x * 0.5, 0.42, z * 0.4]), 0.17 * float(size[0]), sectors=6), head.hair)
+
+
+def _hat(put: Put, centre: Array, size: Array, head: Head) -> None:
+    """Put a hat on, of the cloth's colour."""
+
+    def at(y: float, z: float = -0.06) -> Array:
+        place: Array = centre + size * np.float32([0, y, z])
+        return place
+
+    wide = float(max(size[0], size[2]))
+    if head.hat == "cap":
+        put(ellipsoid(at(0.24), size * np.float32([0.59, 0.37, 0.6]), 6, 12), head.cloth)
+        put(ellipsoid(at(0.24, 0.55), size * np.float32([0.44, 0.035, 0.36]), 4, 10), palette.darker(head.cloth, 0.75))
+    elif head.hat == "cone":
+        put(cone(at(0.28), at(1.15), 0.6 * wide, sectors=12), head.cloth)
+    elif head.hat == "top":
+        put(cone(at(0.3), at(0.35), 0.85 * wide, 0.85 * wide, 14), head.cloth)
+        put(cone(at(0.34), at(0.95), 0.5 * wide, 0.55 * wide, 14), head.cloth)
+    elif head.hat == "beanie":
+        put(ellipsoid(at(0.22), size * np.float32([0.6, 0.48, 0.6]), 6, 12), head.cloth)
+        put(ellipsoid(at(0.74), size * np.float32([0.17, 0.13, 0.15]), 5, 8), (0.96, 0.96, 0.96))
