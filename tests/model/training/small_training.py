@@ -127,7 +127,8 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(done.message, flush=True)
+    if done.message:
+        print(done.message, flush=True)
     return 0
 
 

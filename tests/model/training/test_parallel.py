@@ -14,8 +14,17 @@ from model.training.parallel import Interrupts, NoDeviceError, Ranks, TooManyRan
 from tests.model.training.small_training import run, weights
 from tests.model.training.test_loop import largest_difference
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-PROGRAM = ["--master-port", "0", "-m", "tests.model.training.small_training"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--local-addr",
+    "127.0.0.1",
+    "--nproc-per-node",
+    "2",
+]
+PROGRAM = ["-m", "tests.model.training.small_training"]
 
 
 def settings(**values: str) -> list[str]:
@@ -32,8 +41,8 @@ def settings(**values: str) -> list[str]:
     ids=["full", "lora, uneven"],
 )
 def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path, values: dict[str, str]) -> None:
-    subprocess.run([*TORCHRUN, *PROGRAM, str(tmp_path / "two"), *settings(**values)], check=True, timeout=240)
-    subprocess.run([sys.executable, *PROGRAM[2:], str(tmp_path / "one"), *settings(**values)], check=True, timeout=240)
+    subprocess.run([*TORCHRUN, "--nproc-per-node", "2", *PROGRAM, str(tmp_path / "two"), *settings(**values)], check=True, timeout=240)
+    subprocess.run([sys.executable, *PROGRAM, str(tmp_path / "one"), *settings(**values)], check=True, timeout=240)
     kept = [tmp_path / name / "checkpoints" / "step-00000006" for name in ("one", "two")]
     assert largest_difference(*map(weights, kept)) < 1e-5
     one, two = (metrics.read(tmp_path / name) for name in ("one", "two"))
@@ -47,12 +56,13 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path, valu
 @pytest.mark.train
 def test_a_signal_to_torchrun_ends_all_processes_after_one_step_and_two_go_on_as_one(tmp_path: Path) -> None:
     endless = settings(steps="100000", validation__every="0", checkpoint__every="100000")
-    with subprocess.Popen([*TORCHRUN, *PROGRAM, str(tmp_path), *endless], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*TORCHRUN, "--nproc-per-node", "2", *PROGRAM, str(tmp_path), *endless], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while int(process.stdout.readline()) < 3:
             pass
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=120)
+        said = process.communicate(timeout=120)[0].splitlines()
+    assert sum("the same command goes on from" in line for line in said) == 1
     [kept] = (tmp_path / "checkpoints").iterdir()
     step = int(kept.name.removeprefix("step-"))
     assert run(tmp_path, steps=step + 1).step == step + 1
