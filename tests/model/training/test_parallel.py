@@ -14,16 +14,8 @@ from model.training.parallel import Interrupts, NoDeviceError, Ranks, TooManyRan
 from tests.model.training.small_training import run, weights
 from tests.model.training.test_loop import largest_difference
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    sys.executable,
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--local-addr",
-    "127.0.0.1",
-    "--nproc-per-node",
-    "2",
-]
+TWO = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", *TWO]
 PROGRAM = ["-m", "tests.model.training.small_training"]
 
 
@@ -41,7 +33,7 @@ def settings(**values: str) -> list[str]:
     ids=["full", "lora, uneven"],
 )
 def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path, values: dict[str, str]) -> None:
-    subprocess.run([*TORCHRUN, "--nproc-per-node", "2", *PROGRAM, str(tmp_path / "two"), *settings(**values)], check=True, timeout=240)
+    subprocess.run([*TORCHRUN, *PROGRAM, str(tmp_path / "two"), *settings(**values)], check=True, timeout=240)
     subprocess.run([sys.executable, *PROGRAM, str(tmp_path / "one"), *settings(**values)], check=True, timeout=240)
     kept = [tmp_path / name / "checkpoints" / "step-00000006" for name in ("one", "two")]
     assert largest_difference(*map(weights, kept)) < 1e-5
@@ -56,7 +48,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(tmp_path: Path, valu
 @pytest.mark.train
 def test_a_signal_to_torchrun_ends_all_processes_after_one_step_and_two_go_on_as_one(tmp_path: Path) -> None:
     endless = settings(steps="100000", validation__every="0", checkpoint__every="100000")
-    with subprocess.Popen([*TORCHRUN, "--nproc-per-node", "2", *PROGRAM, str(tmp_path), *endless], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*TORCHRUN, *PROGRAM, str(tmp_path), *endless], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while int(process.stdout.readline()) < 3:
             pass
