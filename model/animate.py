@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from model.backbone import Backbone
-from model.composite import composite, left, mask
+from model.composite import composite, join, left, mask, right
 from model.driving import blank_prefix
+from model.flow_matching import interpolate
 from model.sampler import Branch, Guidance, guided, sample, sigmas
 
 
@@ -58,11 +59,15 @@ def animate(
     packed = backbone.pack_mask(mask(frames, height, width)).to(driving.device)
     image = backbone.image_embeds(reference)
 
-    def velocity_of(latents: Tensor, sigma: Tensor, branch: Branch) -> Tensor:
-        return backbone.velocity(latents, sigma, given[branch.driving], packed, text[branch.text], image)
-
     noise = torch.stack([noise_of(seed, tuple(given[True].shape[1:])) for seed in seeds]).to(driving.device)
-    levels = sigmas(steps, shift or backbone.spec.shift)
+
+    def velocity_of(latents: Tensor, sigma: Tensor, branch: Branch) -> Tensor:
+        # training shows the right half on its way to the driving that is known, and never learns to bring it there
+        known = interpolate(given[branch.driving], noise, sigma)
+        seen = join(left(latents), right(known))
+        return backbone.velocity(seen, sigma, given[branch.driving], packed, text[branch.text], image)
+
+    levels = sigmas(steps, backbone.spec.shift if shift is None else shift)
     return left(backbone.decode(sample(guided(velocity_of, guidance), noise, levels, on_step)))
 
 

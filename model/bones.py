@@ -160,7 +160,7 @@ def scale_bones(skeleton: Points, factors: Factors | Sequence[Factors], min_scor
             end = _follow(place[:, :, point], seen[:, :, point], at)
             joints[bone.joint] = (end, moved + more * (end - at))
     scaled = skeleton.copy()
-    somebody = _ever(seen.any(axis=2))
+    somebody = _ever(np.asarray(seen.any(axis=2)))
     change = ((score > 0) & somebody)[..., None] & (shift != 0)  # adding 0 would turn -0.0 into 0.0
     scaled[..., :2][change] = (place + shift)[change]
     return scaled

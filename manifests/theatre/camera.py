@@ -29,6 +29,8 @@ Floats = NDArray[np.float64]
 FRAMINGS: Final = ("frontal", "full", "half", "portrait", "moving")
 FROM_HEIGHT: Final = {"half": 0.5, "portrait": 0.76}
 """Of the whole, only what is above this share of the height in rest is framed."""
+FOLLOWED: Final = 0.35
+"""A camera goes along with a figure that travels farther than this share of its height: it would else be a dot."""
 _YAW: Final = {"frontal": 15.0, "full": 180.0, "half": 80.0, "portrait": 50.0}  # degrees, to either side
 
 
@@ -89,7 +91,7 @@ def _look(name: str) -> _Look:
         pitch=float(np.radians(rng.uniform(0, 4) + calm * rng.uniform(-6, 14))),
         roll=float(calm * np.radians(np.clip(rng.normal(0, 2.5), -6, 6))),
         focal=float(rng.uniform(1.2, 2.2)),
-        fill=float(rng.uniform(0.86, 0.94) - calm * rng.uniform(0, 0.08)),
+        fill=float(rng.uniform(0.92, 0.98) - calm * rng.uniform(0, 0.06)),
         offset=(float(calm * rng.uniform(-0.7, 0.7)), float(calm * rng.uniform(-0.7, 0.7))),
         moves=moves,
         pan=(float(sway[0]), float(sway[1]), float(rng.uniform(-0.12, 0.2))) if moves else (0.0, 0.0, 0.0),
@@ -129,10 +131,11 @@ def aim(name: str, points: NDArray[np.floating], aspect: float) -> Camera:
     look = _look(name)
     frames = len(points)
     rotation = _turned(look.yaw, look.pitch, look.roll)
-    path = np.zeros((frames, 3))
-    if look.moves == "along":
-        path = _smooth(points.mean(axis=1))
-        path[:, 1] = 0.0
+    path = _smooth(points.mean(axis=1))
+    path[:, 1] = 0.0
+    gone = float(np.linalg.norm(path[-1] - path[0])) if frames > 1 else 0.0
+    if look.moves != "along" and gone < FOLLOWED * float(np.ptp(points[..., 1])):
+        path[:] = 0.0
     seen = (points - path[:, None]).reshape(-1, 3) @ rotation.T
     eye = rotation.T @ _eye(seen, look, aspect)
     time = np.linspace(-0.5, 0.5, frames) if frames > 1 else np.zeros(1)

@@ -40,7 +40,9 @@ def dress(rng: np.random.Generator, number: int, height_m: float) -> dict[str, P
     plain_top, trousers = Paint(top, top), palette.paint(rng, bottom, palette.darker(bottom, 0.55), 0.75, height_m)
     sleeves = {0: (skin, skin), 1: (shirt, skin), 2: (shirt, shirt), 3: (plain_top, plain_top)}[int(rng.integers(4))]
     legs = (trousers, trousers if rng.random() < 0.65 else skin)
-    leather = palette.darker(top, 0.5) if rng.random() < 0.5 else ((0.12, 0.1, 0.1), (0.95, 0.95, 0.95))[rng.integers(2)]
+    leather = (
+        palette.darker(top, 0.5) if rng.random() < 0.5 else ((0.12, 0.1, 0.1), (0.95, 0.95, 0.95))[rng.integers(2)]
+    )
     gloves = Paint(leather, leather) if rng.random() < 0.2 else skin
     return {
         "skin": skin, "shirt": shirt, "sleeve": sleeves[0], "forearm": sleeves[1], "hand": gloves, "hips": trousers,
@@ -122,7 +124,10 @@ def _hair(put: Put, centre: Array, size: Array, head: Head) -> None:
     elif head.haircut == "spikes" and head.hat == "none":
         for x, z in ((-0.3, -0.1), (0, 0.1), (0.3, -0.1), (-0.15, -0.35), (0.15, -0.35)):
             foot = centre + size * np.float32([x, 0.45, z])
-            put(cone(foot, foot + size * np.float32([x * 0.5, 0.42, z * 0.4]), 0.17 * float(size[0]), sectors=6), head.hair)
+            put(
+                cone(foot, foot + size * np.float32([x * 0.5, 0.42, z * 0.4]), 0.17 * float(size[0]), sectors=6),
+                head.hair,
+            )
 
 
 def _hat(put: Put, centre: Array, size: Array, head: Head) -> None:

@@ -50,7 +50,7 @@ class State:
         step: Steps finished.
         samples: Positions used up: step * global_batch. All randomness follows from it and the seed.
         mathematics: What must not change when a training goes on: config, strategy, backbone, digest of a frozen base.
-        sources: (first step, digest, number of samples) of the phases begun so far.
+        sources: (first step, digest, number of samples) of each phase; on disk, of those begun by then.
     """
 
     step: int
@@ -183,7 +183,13 @@ def _write_state(folder: Path, state: State) -> None:
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)} for path in listed
     }
     versions = {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
-    said = asdict(state) | {"config_digest": digest(dict(state.mathematics)), "versions": versions, "files": files}
+    begun = [source for source in state.sources if source[0] < state.step]
+    said = asdict(state) | {
+        "sources": begun,
+        "config_digest": digest(dict(state.mathematics)),
+        "versions": versions,
+        "files": files,
+    }
     (folder / STATE).write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.skeleton import Pixels, Points
 from model.training.shelf import Shelf
 
+
 @dataclass(frozen=True)
 class Clip:
     """One clip of T frames.

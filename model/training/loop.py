@@ -249,7 +249,7 @@ def _resume(learner: Learner, checkpoints: Path, phases: Sequence[order.Phase]) 
     newest = (checkpoint.newest_whole(checkpoints) if learner.ranks.main else None) or 0
     step = learner.ranks.from_main(newest)
     if step:
-        learner.restore(checkpoint.load(checkpoints, step, _state(learner, learner.config.steps, phases)))
+        learner.restore(checkpoint.load(checkpoints, step, _state(learner, step, phases)))
     return step
 
 
@@ -257,8 +257,8 @@ def _state(learner: Learner, step: int, phases: Sequence[order.Phase]) -> checkp
     said = {"strategy": learner.strategy.name, "backbone": learner.backbone.name, "base": learner.base}
     said["text"] = None if learner.text_learns else learner.backbone.text.digest
     mathematics = learner.config.mathematics() | said | {"sigma.shift": learner.shift}
-    begun = [(p.from_step, p.source.digest, len(p.source)) for p in phases if p.from_step < step]
-    return checkpoint.State(step, step * learner.config.global_batch, mathematics, begun)
+    sources = [(phase.from_step, phase.source.digest, len(phase.source)) for phase in phases]
+    return checkpoint.State(step, step * learner.config.global_batch, mathematics, sources)
 
 
 def _line(

@@ -39,11 +39,13 @@ class VaeConfig:
         crop_px: Side of a crop; 0 takes whole composites.
         frames: Frames of a crop, 4k + 1.
         lr: Greatest learning rate, after `warmup` steps; it falls to a fiftieth along a cosine.
-        kl: Weight of the KL term, small: the latents are used as they are, only their scale is held.
+        noise: Standard deviation of the noise on the latents.
+        hold: Weight of the latents' mean square, which holds their scale near one.
         figure_weight: How much more a pixel inside a figure counts.
         skeleton_share: Share of crops taken from drawings of skeletons.
         composite_share: Share of crops that reach over the seam of both halves.
         ema: Decay of the weights' running mean.
+        residual: Whether levels have shortcuts, as in Wan 2.2.
         seed: Of weights and draws.
         precision: `fp32` or `bf16`.
     """
@@ -57,7 +59,8 @@ class VaeConfig:
     frames: int = 5
     lr: float = 2e-3
     warmup: int = 100
-    kl: float = 1e-6
+    noise: float = 0.1
+    hold: float = 1e-3
     figure_weight: float = 4.0
     skeleton_share: float = 0.2
     composite_share: float = 0.1
@@ -171,15 +174,18 @@ def learning_rate(config: VaeConfig, step: int) -> float:
 
 
 def _loss(config: VaeConfig, vae: AutoencoderKLWan, video: Tensor, weight: Tensor, step: int) -> Tensor:
-    """Return the weighted squared error, a tenth of the absolute one, and the KL term of the latents."""
+    """Return the weighted squared error, a tenth of the absolute one, and what holds the latents' scale.
+
+    The latent is the mode, as it will be used; a little noise on it keeps neighbouring latents alike in what they show.
+    """
     noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     with torch.autocast(video.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        latent = vae.encode(video).latent_dist
-        drawn = latent.mean + latent.std * torch.randn(latent.mean.shape, generator=noise)
+        latent = vae.encode(video).latent_dist.mode()
+        drawn = latent + config.noise * torch.randn(latent.shape, generator=noise)
         got = vae.decode(drawn.to(video.dtype)).sample
     error = got.float() - video
     near = (weight * (error.square() + 0.1 * error.abs())).sum() / weight.expand_as(error).sum()
-    return near + config.kl * latent.kl().float().mean()
+    return near + config.hold * latent.float().square().mean()
 
 
 @torch.no_grad()
@@ -197,7 +203,7 @@ def _save(folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: tor
           mean: dict[str, Tensor], step: int) -> None:  # fmt: skip
     tensors = {f"raw.{name}": value for name, value in vae.state_dict().items()}
     tensors |= {f"mean.{name}": value for name, value in mean.items()}
-    for (name, parameter) in vae.named_parameters():
+    for name, parameter in vae.named_parameters():
         for key in ("exp_avg", "exp_avg_sq", "step"):
             tensors[f"{key}.{name}"] = optimizer.state[parameter][key]
     half = folder / "state.tmp"
