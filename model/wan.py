@@ -78,7 +78,7 @@ class Wan:
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
         self._check_video(video)
-        latents = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
+        latents: Tensor = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
         mean, scale = self._statistics(latents)
         return (latents - mean) * scale
 
@@ -153,7 +153,7 @@ class Wan:
         takes_image = empty["transformer"].config.image_dim is not None
         image = ImageEncoder.load(folder, device) if takes_image else None
         if text is None:
-            text = TinyText.load(folder / "text_encoder") if name == "tiny" else umt5(folder, device)
+            text = _own_text(folder, name, device)
         _check_dims(empty["transformer"].config, text, image)
         transformer = _read(WanTransformer3DModel, folder / "transformer", dtype)
         vae = _read(AutoencoderKLWan, folder / "vae", torch.float32)  # at bfloat16 the VAE loses detail
@@ -185,6 +185,10 @@ class Wan:
                 f"{self.name} takes texts of {_IMAGE_TEXT_LENGTH} tokens beside an image, and this one has "
                 f"{text.shape[1]}; encode it with the base's own encoder"
             )
+
+
+def _own_text(folder: Path, name: str, device: torch.device | str) -> TextEncoder:
+    return TinyText.load(folder / "text_encoder").to(device) if name == "tiny" else umt5(folder, device)
 
 
 def _check_dims(config: Any, text: TextEncoder, image: ImageEncoder | None) -> None:

@@ -11,8 +11,19 @@ from diffusers import (
     WanImageToVideoPipeline,
     WanTransformer3DModel,
 )
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
-from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedTokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from model.backbone import Backbone
 from model.clip import ImageEncoder
@@ -97,6 +108,21 @@ def pipeline_of(
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def add_text(pipeline: WanImageToVideoPipeline) -> None:
+    """Give a pipeline a UMT5 and a tokenizer of a few words, small, of the classes of the published bases."""
+    words = ["<pad>", "</s>", "<unk>", "a", "bird", "waves", "its", "wings"]
+    rules = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    rules.pre_tokenizer = Whitespace()
+    rules.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=rules, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=512
+    )
+    config = UMT5Config(vocab_size=len(words), d_model=TEXT_DIM, d_kv=8, d_ff=16, num_layers=2, num_heads=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pipeline.register_modules(tokenizer=tokenizer, text_encoder=UMT5EncoderModel(config).eval())
 
 
 def draw(transformer: nn.Module, seed: int) -> None:

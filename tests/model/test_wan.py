@@ -132,6 +132,19 @@ def test_decoding_undoes_the_normalisation(name: str) -> None:
     torch.testing.assert_close(base.encode(video), (raw - mean) / std)
 
 
+def test_a_base_that_diffusers_pipeline_has_written_loads_with_all_its_parts(tmp_path: Path) -> None:
+    pipeline = small.wan_i2v_pipeline()
+    small.add_text(pipeline)
+    pipeline.save_pretrained(tmp_path / "base")
+    base = load("wan-i2v", tmp_path / "base", torch.float32, "cpu")
+    assert (base.spec.fps, base.spec.prefix_frames, base.spec.frames) == (16, 16, 81)
+    assert base.digest == small.shared("wan-i2v").digest
+    assert (base.text.length, base.text.dim) == (512, small.TEXT_DIM)
+    given = small.inputs(small.shared("wan-i2v"))
+    with torch.no_grad():
+        assert torch.equal(base.velocity(**given), small.shared("wan-i2v").velocity(**given))
+
+
 # ---- dtypes and timesteps
 
 
@@ -343,7 +356,7 @@ def test_a_base_that_wants_a_picture_says_so_when_its_encoder_is_missing(tmp_pat
 
 
 def test_a_text_encoder_of_another_width_is_refused(folder: Path) -> None:
-    with pytest.raises(UserError, match="takes texts of 24 channels .* gives 16"):
+    with pytest.raises(UserError, match=r"takes texts of 24 channels .* gives 16"):
         load("tiny", folder, torch.float32, "cpu", TinyText(dim=16, length=8))
 
 
