@@ -6,12 +6,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from manifests.errors import UserError
 from model import lora
 from model.backbone import Backbone
 from model.text import TinyText
 from model.training import checkpoint
 from model.training.config import TrainConfig
 from model.training.strategy import Batch, Strategy, modules
+
+
+class RandomLayerError(UserError):
+    """A layer draws from the global random generator, whose state is not kept (`order.py` says why)."""
 
 
 class Objective(nn.Module):
@@ -28,8 +33,19 @@ class Objective(nn.Module):
 
 
 def prepare(config: TrainConfig, backbone: Backbone) -> dict[str, nn.Parameter]:
-    """Freeze what is to stay, put the LoRA on where one is trained, and return what learns, by name, as float32."""
+    """Freeze what is to stay, put the LoRA on where one is trained, and return what learns, by name, as float32.
+
+    Raises:
+        RandomLayerError: A layer draws numbers of its own.
+        LoraError: The LoRA cannot be put on this backbone.
+    """
     parts = modules(backbone)
+    for name, layer in parts.named_modules():
+        if isinstance(layer, nn.Dropout) and layer.p > 0:
+            raise RandomLayerError(
+                f"{name} drops out with p = {layer.p}; such draws depend on what ran before, so a resumed training "
+                "would be another one: set its dropout to 0"
+            )
     parts.requires_grad_(config.trainable == "full")
     if config.trainable == "lora":
         put = config.lora

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from model.text import TinyText
 from torch import Tensor
 
 from manifests.errors import UserError
+from model.text import TinyText
+from model.tiny import TinyTransformer, TinyVae, new_vae
 from model.training.config import Checkpoints, Lora, Optimizer, TrainConfig, Validation
 from model.training.loop import Summary, train
 from model.training.strategy import Batch, PoseDriven
-from model.wan import TinyTransformer, TinyVae, Wan, new_tiny, new_vae
+from model.wan import Wan, new_tiny
 
 CHANNELS, FRAMES, HEIGHT, WIDTH = 4, 2, 2, 4  # latent cells; WIDTH is of the composite
 TOKENS = FRAMES * (HEIGHT // 2) * (WIDTH // 2)
@@ -48,8 +49,8 @@ class Patterns:
     Sample n is a pure function of (name, n).
     """
 
-    def __init__(self, size: int, name: str = "train", spoilt: int | None = None) -> None:
-        self.size, self.spoilt = size, spoilt
+    def __init__(self, size: int, name: str = "train", *, channels: int = CHANNELS, spoilt: int | None = None) -> None:
+        self.size, self.channels, self.spoilt = size, channels, spoilt
         self.digest = f"patterns {name} {size}"
         self._first = sum(name.encode()) * 1000
 
@@ -68,16 +69,14 @@ class Patterns:
 
     def _target(self, number: int) -> Tensor:
         generator = torch.Generator().manual_seed(self._first + number)
-        made = torch.randn(CHANNELS, FRAMES, HEIGHT, WIDTH, generator=generator)
+        made = torch.randn(self.channels, FRAMES, HEIGHT, WIDTH, generator=generator)
         return made * float("nan") if number == self.spoilt else made
 
 
 def backbone(seed: int = 0, layers: int = 2) -> Wan:
     """Return a tiny Wan with fresh weights; the last layer is drawn too, so that gradients reach every parameter."""
     vae = new_vae(TinyVae(z_dim=CHANNELS, base_dim=4, dim_mult=(1, 1, 1)), seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        text = TinyText(dim=16, length=4)
+    text = TinyText(dim=16, length=4, words=64, seed=seed)
     wan = new_tiny(vae, text, TinyTransformer(layers=layers, heads=2, head_dim=16, ffn_dim=48, freq_dim=32), seed)
     with torch.no_grad():
         wan.transformer.proj_out.weight.normal_(std=0.02, generator=torch.Generator().manual_seed(seed))

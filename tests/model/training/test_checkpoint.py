@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from manifests.errors import NoSpaceError
 from model import lora
+from model.text import TinyText
 from model.training import checkpoint
 from model.training.checkpoint import STATE, TRAINER, ResumeError, State
 from tests.model.training.small_training import backbone, run, weights
@@ -163,6 +164,8 @@ def test_diffusers_loads_the_mean_weights_of_a_full_training(tmp_path: Path, dty
         mean = means[f"ema.transformer.{name}"]
         assert torch.equal(parameter, mean.to(wanted).float())
         assert not torch.equal(mean, means[f"weights.transformer.{name}"])
+    for name, parameter in TinyText.load(done.checkpoint / "text_encoder").named_parameters():
+        assert torch.equal(parameter, means[f"ema.text.{name}"].to(wanted).float())
     assert {path.suffix for path in done.checkpoint.rglob("*") if path.is_file()} == {".json", ".safetensors"}
 
 

@@ -5,16 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
-from model.text import TinyText
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from model.text import TinyText
+from model.tiny import TinyTransformer, TinyVae, new_vae
 from model.training import flops, learnable
 from model.training.config import TrainConfig
 from model.training.dry_run import dry_run
 from model.training.strategy import PoseDriven, modules
-from model.wan import TinyTransformer, TinyVae, Wan, new_tiny, new_vae
+from model.wan import Wan, new_tiny
+from tests.model.small import wan_i2v
 from tests.model.training.small_training import CHANNELS, CONFIG, TOKENS, Patterns, backbone, changed
 
 TEXT = 8
@@ -45,6 +47,18 @@ def test_operations_are_those_that_torch_counts(trainable: str) -> None:
     cost = flops.of_sample(base.transformer, 3 * 4 * 8, TEXT, text_learns=full)
     assert cost.forward == pytest.approx(forward.get_total_flops(), rel=0.01)
     assert cost.backward == pytest.approx(backward.get_total_flops(), rel=0.01)
+
+
+def test_operations_on_the_image_to_video_base_count_its_picture() -> None:
+    base = wan_i2v()
+    z = base.spec.latent_channels
+    noisy, cond, mask = (torch.randn(1, channels, 3, 4, 12) for channels in (z, z, 4))
+    text, image = base.text.encode(["a bird"]), base.image_embeds(torch.zeros(1, 3, 32, 48))
+    assert image is not None
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted, torch.no_grad():
+        base.velocity(noisy, torch.tensor([0.5]), cond, mask, text, image)
+    cost = flops.of_sample(base.transformer, 3 * 2 * 6, base.text.length, image.shape[1])
+    assert cost.forward == pytest.approx(counted.get_total_flops(), rel=0.01)
 
 
 def test_a_lora_pays_little_for_weight_gradients() -> None:

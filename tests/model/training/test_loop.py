@@ -19,9 +19,11 @@ from manifests.errors import UserError
 from model.training import metrics, order
 from model.training.checkpoint import ResumeError, read_state
 from model.training.config import FREE, Optimizer, TrainConfig, TrainConfigError, learning_rate
+from model.training.learnable import RandomLayerError
 from model.training.loop import TrainingDiverged, train
 from model.training.parallel import TooManyRanksError
 from model.training.strategy import Batch, PoseDriven, modules
+from tests.model.small import wan_i2v
 from tests.model.training.small_training import CONFIG, Patterns, backbone, changed, run, weights, without_times
 
 PROGRAM = [sys.executable, "-m", "tests.model.training.small_training"]
@@ -141,6 +143,29 @@ def test_only_what_is_to_learn_changes(tmp_path: Path, trainable: str) -> None:
         assert set(before) - changed_names == set()
         assert set(after) == set(before)
     assert all(torch.equal(p, vae[name]) for name, p in base.vae.named_parameters())
+
+
+class Pictured(Patterns):
+    """Samples with an embedding of the reference, 5 tokens of 16 numbers."""
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        return replace(super().read(indices), image=torch.full((len(indices), 5, 16), 0.1))
+
+
+def test_a_lora_learns_on_the_image_to_video_base_too(tmp_path: Path) -> None:
+    base = wan_i2v()
+    sources = (Pictured(6, channels=16), Pictured(4, "held out", channels=16))
+    config = changed(CONFIG, trainable="lora", steps=2, peak_tflops=1.0)
+    done = train(config, base, PoseDriven(), *sources, tmp_path)
+    assert all(".ffn.net." in name for name in weights(done.checkpoint))
+    assert metrics.read(tmp_path)[0]["mfu"] > 0
+
+
+def test_a_layer_with_draws_of_its_own_is_refused(tmp_path: Path) -> None:
+    base = backbone()
+    base.transformer.blocks[1].ffn.net[1].p = 0.1
+    with pytest.raises(RandomLayerError, match=r"transformer.blocks.1.ffn.net.1 drops out with p = 0.1"):
+        run(tmp_path, base=base)
 
 
 @pytest.mark.train
@@ -273,6 +298,7 @@ def test_a_training_that_is_done_says_so(tmp_path: Path) -> None:
     done = run(tmp_path, steps=2)
     again = run(tmp_path, steps=2)
     assert again.message == f"nothing to do: {done.checkpoint} has 2 steps, and 2 are wanted"
+    assert run(tmp_path, steps=1).message == f"nothing to do: {done.checkpoint} has 2 steps, and 1 are wanted"
 
 
 def test_the_learning_rate_warms_up_and_falls_as_its_schedule_says() -> None:
