@@ -14,6 +14,7 @@ try:
     from pipeline.ledger_commands import look, quarantine, requeue, trace
     from pipeline.manifest_commands import manifest
     from pipeline.terminal import json_option, print_json, print_table, say_if_nothing_was_imported
+    from pipeline.train_commands import train, train_vae
 except KeyboardInterrupt:  # in the first tenths of a second there is nothing to stop yet
     sys.exit(130)
 
@@ -22,7 +23,24 @@ if TYPE_CHECKING:
     from pipeline.plan import StageCount
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-ORDER = ("import", "manifest", "config", "plan", "run", "funnel", "quarantine", "requeue", "trace", "look", "demo")
+ORDER = (
+    "import", "manifest", "config", "plan", "run", "funnel", "quarantine", "requeue", "trace", "look", "train-vae",
+    "train", "demo",
+)  # fmt: skip
+    "import",
+    "manifest",
+    "config",
+    "plan",
+    "run",
+    "funnel",
+    "quarantine",
+    "requeue",
+    "trace",
+    "look",
+    "train-vae",
+    "train",
+    "demo",
+)
 
 
 class Commands(click.Group):
@@ -58,6 +76,8 @@ def main() -> None:
 import_.short_help = "Import a list of films or pictures."
 manifest.short_help = "See what is in the tables; freeze and compare versions."
 main.add_command(import_, "import")
+main.add_command(train)
+main.add_command(train_vae)
 for _command in (manifest, quarantine, requeue, trace, look):
     main.add_command(_command)
 

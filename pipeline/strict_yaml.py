@@ -44,8 +44,6 @@ def validate(model: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
         ConfigError: One line for each mistake; the place of each begins with `prefix`.
     """
     try:
-        if issubclass(model, BaseModel):
-            return model.model_validate(data)
         if lines := [f"{prefix}{line}" for line in _unknown(model, data, "")]:
             raise ConfigError("\n".join(lines))
         return TypeAdapter(model).validate_python(data)
@@ -62,27 +60,26 @@ def validate(model: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _unknown(model: Any, data: Any, where: str) -> Iterator[str]:
-    """Give a line for each key that a dataclass, or one inside it, does not have; pydantic lets those pass."""
-    for kind in _dataclasses_in(model):
-        rows = data if isinstance(data, list | tuple) else [data]
-        for number, row in enumerate(rows):
-            here = f"{where}{number}." if isinstance(data, list | tuple) else where
-            if not isinstance(row, Mapping):
-                continue
+    """Give a line for each key that a dataclass somewhere in `model` does not have; pydantic lets those pass."""
+    rows = data if isinstance(data, list | tuple) else [data]
+    for number, row in enumerate(rows):
+        here = f"{where}{number}." if isinstance(data, list | tuple) else where
+        for kind in _parts(model) if isinstance(row, Mapping) else []:
             hints = typing.get_type_hints(kind)
-            fields = [each.name for each in dataclasses.fields(kind) if each.init]
+            fields = [each.name for each in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else list(hints)
             for key, value in row.items():
-                if key not in fields:
-                    yield f"{here}{key}: unknown field{nearest(str(key), fields)}"
-                else:
+                if key in fields:
                     yield from _unknown(hints[key], value, f"{here}{key}.")
+                elif dataclasses.is_dataclass(kind):
+                    yield f"{here}{key}: unknown field{nearest(str(key), fields)}"
 
 
-def _dataclasses_in(hint: Any) -> list[Any]:
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+def _parts(hint: Any) -> list[Any]:
+    """Return the dataclasses and pydantic models that a type is made of."""
+    if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or issubclass(hint, BaseModel)):
         return [hint]
     if typing.get_origin(hint) in (tuple, list, typing.Union, types.UnionType):
-        return [kind for inner in typing.get_args(hint) for kind in _dataclasses_in(inner)]
+        return [kind for inner in typing.get_args(hint) for kind in _parts(inner)]
     return []
 
 

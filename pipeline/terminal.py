@@ -36,6 +36,11 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
 
 
+def print_json_line(data: Any) -> None:
+    """Print a value as one line of JSON, for programs that read a stream."""
+    click.echo(json.dumps(data, ensure_ascii=False, default=str))
+
+
 def print_table(table: Any) -> None:
     """Print a rich table; without a terminal (a pipe, a log file) nothing is known of its width, and nothing is cut."""
     from rich.console import Console

@@ -32,7 +32,7 @@ class LatentCache:
         backbone: Whose VAE encodes.
         geometry: Size of the clips.
         augment: How examples are varied.
-        folder: Where the latents lie.
+        folder: Where latents lie, each recipe in a folder of its own.
         vae_digest: Of the VAE's weights.
         variants: Examples of each clip (K).
         seed: Of the augmentations.
@@ -57,7 +57,7 @@ class LatentCache:
             "augment": vars(augment), "prefix": geometry.prefix_frames, "size": [geometry.height_px, geometry.width_px],
         }  # fmt: skip
         self.digest = digest(recipe)
-        self.shelf = Shelf(folder, self.digest, len(clips) * variants, shard=64)
+        self.shelf = Shelf(folder / self.digest[:16], self.digest, len(clips) * variants, shard=64)
         whole = mask(geometry.frames, geometry.height_px, geometry.width_px)
         self._mask, self._loss_mask = backbone.pack_mask(whole), loss_mask(geometry)
 

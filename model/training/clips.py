@@ -52,7 +52,7 @@ class KeptClips:
     def __init__(self, clips: Clips, folder: Path, shard: int = 32) -> None:
         self.clips = clips
         self.digest = clips.digest
-        self.shelf = Shelf(folder, clips.digest, len(clips), shard)
+        self.shelf = Shelf(folder / clips.digest[:16], clips.digest, len(clips), shard)
 
     def __len__(self) -> int:
         return len(self.clips)

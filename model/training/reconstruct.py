@@ -3,7 +3,7 @@
 A figure fills about a fifth of a frame, so that whole-frame PSNR measures the copying of the background: judge inside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.backbone import Backbone
 from model.composite import left
 from model.geometry import Geometry
 from model.training.clips import Clips
@@ -19,7 +18,7 @@ from model.training.examples import Augment, example
 
 
 def psnr(a: Tensor, b: Tensor, where: Tensor | None = None) -> float:
-    """Return the peak signal-to-noise ratio in dB of two tensors in [-1, 1] (peak 2), over the elements `where` is true.
+    """Return the peak signal-to-noise ratio in dB of two tensors in [-1, 1] (peak 2), where `where` is true.
 
     10 log10(2^2 / mean((a - b)^2)); infinite for equal ones, NaN where nothing is chosen.
     """
@@ -52,14 +51,23 @@ def interval(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> t
 
 
 @torch.no_grad()
-def reconstruction(backbone: Backbone, clips: Clips, geometry: Geometry, numbers: Sequence[int]) -> Reconstruction:
-    """Encode and decode the joined target and driving of these clips as training does, and measure the left half."""
+def reconstruction(
+    through: Callable[[Tensor], Tensor], clips: Clips, geometry: Geometry, numbers: Sequence[int]
+) -> Reconstruction:
+    """Measure the left half of what a VAE leaves of these clips' joined target and driving.
+
+    Args:
+        through: Pixels `[1, 3, T, H, 2W]` in [-1, 1] to what comes back, encoded and decoded.
+        clips: Clips that were not trained on.
+        geometry: Their size.
+        numbers: Which of them.
+    """
     plain = Augment(bone_share=0.0, drop_driving=0.0, drop_reference=0.0)
     figure, whole = [], []
     for number in numbers:
         clip = clips.clip(number)
         wanted = example(clip, geometry, plain, np.random.default_rng(0)).wanted
-        got = left(backbone.decode(backbone.encode(wanted))).clamp(-1, 1)
+        got = left(through(wanted)).clamp(-1, 1)
         mask = torch.from_numpy(clip.figure)[None, None]
         figure.append(psnr(got, left(wanted), mask))
         whole.append(psnr(got, left(wanted)))

@@ -67,7 +67,7 @@ class Shelf:
         return sorted(set(range(self.shards())) - set(have))
 
     def fill(self, make: Make, *, part: int = 0, parts: int = 1) -> Iterator[int]:
-        """Make the shards that are missing and yield how many things each added; of `parts` processes this is `part`."""
+        """Make the missing shards, yield how many things each added; of `parts` processes this one is `part`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for number in self.missing():
             if number % parts != part:

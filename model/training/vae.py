@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from model.composite import joined
 from model.driving import blank_prefix
 from model.geometry import Geometry
 from model.skeleton import Points, frames_of
+from model.tiny import TinyVae, new_vae
 from model.training.clips import Clips
 from model.training.examples import Augment, example, pixels
 
@@ -31,9 +32,7 @@ class VaeConfig:
     """Sizes and training of the VAE.
 
     Attributes:
-        latent_channels: Of the latent; more are the cheap way to a better VAE.
-        base_dim: Channels of the first level.
-        dim_mult: Channels of each level, in `base_dim`; one level less than stride 8 needs, since pixels are patched.
+        sizes: Of the VAE; more latent channels are the cheap way to a better one.
         steps: Of training.
         batch: Crops a step.
         crop_px: Side of a crop; 0 takes whole composites.
@@ -45,14 +44,11 @@ class VaeConfig:
         skeleton_share: Share of crops taken from drawings of skeletons.
         composite_share: Share of crops that reach over the seam of both halves.
         ema: Decay of the weights' running mean.
-        residual: Whether levels have shortcuts, as in Wan 2.2.
         seed: Of weights and draws.
         precision: `fp32` or `bf16`.
     """
 
-    latent_channels: int = 16
-    base_dim: int = 16
-    dim_mult: tuple[int, ...] = (1, 2, 4)
+    sizes: TinyVae = field(default_factory=TinyVae)
     steps: int = 4000
     batch: int = 8
     crop_px: int = 32
@@ -64,21 +60,9 @@ class VaeConfig:
     figure_weight: float = 4.0
     skeleton_share: float = 0.2
     composite_share: float = 0.1
-    residual: bool = False
     ema: float = 0.995
     seed: int = 0
     precision: str = "fp32"
-
-
-def new_vae(config: VaeConfig) -> AutoencoderKLWan:
-    """Return a VAE with random weights: stride 8 x 8 x 4, the first factor 2 by patching, both levels halving time."""
-    torch.manual_seed(config.seed)
-    patch, z = 2, config.latent_channels
-    return AutoencoderKLWan(
-        base_dim=config.base_dim, z_dim=z, dim_mult=list(config.dim_mult), num_res_blocks=1, attn_scales=[],
-        temperal_downsample=[True, True], patch_size=patch, is_residual=config.residual, in_channels=3 * patch**2, out_channels=3 * patch**2,
-        scale_factor_spatial=8, scale_factor_temporal=4, latents_mean=[0.0] * z, latents_std=[1.0] * z,
-    )  # fmt: skip
 
 
 def crops(config: VaeConfig, clips: Clips, geometry: Geometry, step: int) -> tuple[Tensor, Tensor]:
@@ -134,10 +118,10 @@ def train_vae(
 ) -> AutoencoderKLWan:
     """Train, or go on training, and return the VAE with the mean weights and the latents' statistics set."""
     folder.mkdir(parents=True, exist_ok=True)
-    vae = new_vae(config)
+    vae = new_vae(config.sizes, config.seed)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
     mean = {name: value.detach().clone() for name, value in vae.state_dict().items()}
-    step = _resume(folder, config, vae, optimizer, mean)
+    step = _resume(folder, vae, optimizer, mean)
     started, log = time.perf_counter(), (folder / "metrics.jsonl").open("a")
     while step < config.steps:
         for group in optimizer.param_groups:
@@ -155,12 +139,12 @@ def train_vae(
                 mean[name].lerp_(value, 1 - decay)
         if step % 20 == 0:
             seconds = time.perf_counter() - started
-            log.write(json.dumps({"step": step, "loss": float(loss), "seconds": round(seconds, 1)}) + "\n")
+            log.write(json.dumps({"step": step, "loss": loss.item(), "seconds": round(seconds, 1)}) + "\n")
             log.flush()
         if step % save_every == 0 or step == config.steps:
             _save(folder, config, vae, optimizer, mean, step)
         if on_step is not None:
-            on_step(step, float(loss))
+            on_step(step, loss.item())
     vae.load_state_dict(mean)
     set_statistics(vae, clips, geometry)
     return vae
@@ -212,8 +196,7 @@ def _save(folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: tor
     half.replace(folder / "state.safetensors")
 
 
-def _resume(folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: torch.optim.AdamW,
-            mean: dict[str, Tensor]) -> int:  # fmt: skip
+def _resume(folder: Path, vae: AutoencoderKLWan, optimizer: torch.optim.AdamW, mean: dict[str, Tensor]) -> int:
     path = folder / "state.safetensors"
     if not path.exists():
         return 0

@@ -1,0 +1,153 @@
+"""Training from a YAML file: clips are rendered and encoded once, then the loop learns from the latents."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from manifests.keys import digest
+from model import backbone as backbones
+from model.backbone import Backbone
+from model.text import TinyText
+from model.training.cache import LatentCache
+from model.training.clips import KeptClips
+from model.training.dry_run import Estimate, dry_run
+from model.training.loop import Summary, train
+from model.training.samples import samples, sheet
+from model.training.shelf import Make, Shelf
+from model.training.strategy import Batch, PoseDriven
+from model.wan import new_tiny
+from model.weights import digest_of
+from pipeline.strict_yaml import read, validate
+from pipeline.train_config import BackboneChoice, TrainingRun, World
+
+_WAIT_S = 0.5
+HINT = "pipeline/configs/teacher.yaml is one to start from"
+
+
+def load(path: Path, sets: Sequence[str]) -> TrainingRun:
+    """Read and check a training's YAML.
+
+    Raises:
+        ConfigError: One line for each mistake.
+    """
+    run: TrainingRun = validate(TrainingRun, read(path, sets, HINT), f"{path}: ")
+    return run
+
+
+def backbone_of(choice: BackboneChoice) -> Backbone:
+    """Return the backbone that a config names, on the CPU."""
+    if choice.fresh is None:
+        return backbones.load(choice.name, str(choice.weights), torch.float32, "cpu")
+    fresh = choice.fresh
+    text = TinyText(fresh.text.dim, fresh.text.length, fresh.text.words, fresh.seed)
+    return new_tiny(fresh.vae, text, fresh.transformer, fresh.seed)
+
+
+class Prepared:
+    """Latents that are made when they are first asked for: a later phase costs nothing before it begins."""
+
+    def __init__(self, cache: LatentCache, fill: Callable[[LatentCache], None]) -> None:
+        self.cache, self.digest = cache, cache.digest
+        self._fill, self._ready = fill, False
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """Return these samples; make all of the shelf first if some are missing."""
+        if not self._ready:
+            self._fill(self.cache)
+            self._ready = True
+        return self.cache.read(indices)
+
+
+class Training:
+    """A config with its model and data."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.run = run
+        self.backbone = backbone_of(run.backbone)
+        self.geometry = self.backbone.geometry(run.size.height_px, run.size.width_px, run.size.frames)
+        self.strategy = PoseDriven()
+        statistics = self.backbone.vae.config.latents_mean, self.backbone.vae.config.latents_std
+        self._vae_digest = digest([digest_of(self.backbone.vae), *map(list, statistics)])
+        self.phases = [(phase.from_step, self._source(phase.worlds, "train")) for phase in run.data.phases]
+        self.held_out = self._source(run.data.held_out, "held_out")
+
+    def _source(self, worlds: tuple[World, ...], split: Any) -> Prepared:
+        data = self.run.data
+        clips = data.clips(self.geometry, worlds, split)
+        kept = KeptClips(clips, self.run.folder / "clips")
+        cache = LatentCache(
+            kept, self.backbone, self.geometry, data.augment, self.run.folder / "latents",
+            vae_digest=self._vae_digest, variants=data.variants if split == "train" else 1, seed=data.seed,
+        )  # fmt: skip
+        return Prepared(cache, self._fill)
+
+    def prepare(self, share: "Share") -> None:
+        """Render and encode what is missing."""
+        for _, source in [(0, self.held_out), *self.phases]:
+            self._fill(source.cache, share)
+
+    def _fill(self, cache: LatentCache, share: "Share | None" = None) -> None:
+        share = share or Share.of_ranks()
+        clips = cache.clips
+        assert isinstance(clips, KeptClips)
+        for shelf, make, what in (
+            (clips.shelf, clips.make, "render clips"), (cache.shelf, cache.make, "encode latents")
+        ):  # fmt: skip
+            fill_shelf(shelf, make, what, share)
+
+    def estimate(self) -> Estimate:
+        """Return what the training will cost; a few steps are timed."""
+        return dry_run(self.run.training, self.backbone, self.strategy, self.phases[0][1])
+
+    def start(self, on_step: Callable[[Mapping[str, Any]], None] | None = None) -> Summary:
+        """Train, or go on training."""
+        return train(
+            self.run.training, self.backbone, self.strategy, self.phases, self.held_out, self.run.folder,
+            on_sample=self.draw_samples, on_step=on_step,
+        )  # fmt: skip
+
+    def draw_samples(self, step: int) -> None:
+        """Write a sheet of held-out samples: driving, what the model makes of it, and the truth."""
+        count = min(self.run.samples.count, len(self.held_out))
+        numbers = [i * len(self.held_out) // count for i in range(count)]
+        rows = samples(self.backbone, self.held_out.cache.clips, self.geometry, numbers, steps=self.run.samples.steps)
+        folder = self.run.folder / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        sheet(rows, self.geometry).save(folder / f"step-{step:08d}.png")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which of several processes this is: they fill a shelf side by side."""
+
+    part: int = 0
+    parts: int = 1
+
+    @classmethod
+    def of_ranks(cls) -> "Share":
+        """Return this process's share under torchrun; all of it where there is none."""
+        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def fill_shelf(shelf: Shelf, make: Make, what: str, share: Share) -> None:
+    """Make this process's share of the missing shards, with a bar, and wait until the others have made theirs."""
+    missing = shelf.missing()
+    if not missing:
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=share.part > 0) as bar:
+        mine = [number for number in missing if number % share.parts == share.part]
+        task = bar.add_task(what, total=len(mine) * shelf.shard)
+        for made in shelf.fill(make, part=share.part, parts=share.parts):
+            bar.advance(task, made)
+    while shelf.missing():
+        time.sleep(_WAIT_S)

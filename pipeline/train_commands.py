@@ -1,0 +1,100 @@
+"""The commands that train."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+_config = click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
+_set = click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Set one field of the config.")
+_prepare = click.option("--prepare", is_flag=True, help="Only render (and encode) what the training will read.")
+_part = click.option(
+    "--part", default="1/1", show_default=True, metavar="I/N", help="With --prepare: this is process I of N."
+)
+
+
+def _share(text: str) -> tuple[int, int]:
+    first, _, all_ = text.partition("/")
+    if not (first.isdigit() and all_.isdigit() and 1 <= int(first) <= int(all_)):
+        raise click.BadParameter(f"{text!r} is no part; write 1/2 and, in the other process, 2/2", param_hint="--part")
+    return int(first) - 1, int(all_)
+
+
+@click.command(short_help="Train a backbone, or go on training it.")
+@_config
+@_set
+@_prepare
+@_part
+@click.option("--dry-run", is_flag=True, help="Say what it will cost (tokens, FLOP, memory, time), and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print each step's metrics as JSON lines.")
+def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run: bool, as_json: bool) -> None:
+    """Train a backbone on clips, from the newest checkpoint in the config's folder or from the beginning.
+
+    \b
+    bodydouble train pipeline/configs/teacher.yaml --dry-run
+    bodydouble train pipeline/configs/teacher.yaml
+    bodydouble train pipeline/configs/teacher.yaml --set training.steps=2000
+    torchrun --nproc-per-node 2 -m pipeline train pipeline/configs/teacher.yaml
+
+    Ctrl-C finishes the step, saves, and ends; the same command goes on.
+    """
+    share = _share(part)
+    from pipeline import train as training
+
+    whole = training.Training(training.load(config, sets))
+    if prepare:
+        whole.prepare(training.Share(*share))
+        click.echo("all that the training will read is there")
+    elif dry_run:
+        click.echo(str(whole.estimate()))
+    else:
+        summary = whole.start(_on_step(whole.run.training.steps, as_json))
+        click.echo(summary.message)
+
+
+@click.command("train-vae", short_help="Train the small VAE of the embedded backbone.")
+@_config
+@_set
+@_prepare
+@_part
+def train_vae(config: Path, sets: tuple[str, ...], prepare: bool, part: str) -> None:
+    """Train a small VAE, measure it inside held-out figures, and say whether it is good enough.
+
+    \b
+    bodydouble train-vae pipeline/configs/vae.yaml
+    bodydouble train-vae pipeline/configs/vae.yaml --prepare --part 1/2
+
+    Writes vae/ (diffusers' layout), measured.json and sheet.png into the config's folder. Exit code 1: not accepted.
+    """
+    share = _share(part)
+    from pipeline import train_vae as training
+
+    whole = training.VaeTraining(training.load(config, sets))
+    if prepare:
+        whole.prepare(training.Share(*share))
+        click.echo("all that the training will read is there")
+        return
+    steps = whole.run.vae.steps
+    told = _on_step(steps, as_json=False)
+    verdict = whole.start(lambda step, loss: told({"step": step, "loss": loss}))
+    click.echo(
+        f"{verdict.measured}; wanted {verdict.accept_db:g}: {'accepted' if verdict.accepted else 'NOT accepted'}"
+    )
+    if not verdict.accepted:
+        raise SystemExit(1)
+
+
+def _on_step(steps: int, as_json: bool) -> Callable[[Mapping[str, Any]], None]:
+    """Return what prints a step: one JSON line each, or one line of text every fifty steps."""
+
+    def told(line: Mapping[str, Any]) -> None:
+        if as_json:
+            from pipeline.terminal import print_json_line
+
+            print_json_line(line)
+        elif line["step"] % 50 == 0 or line["step"] in (1, steps):
+            extra = f", {line['seconds']:.2f} s a step" if "seconds" in line else ""
+            click.echo(f"step {line['step']} of {steps}: loss {line['loss']:.5f}{extra}")
+
+    return told

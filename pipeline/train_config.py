@@ -1,0 +1,126 @@
+"""What a training's YAML may say: the model, its size, its data, and how long.
+
+Fields that a room of `model` owns are that room's own frozen dataclasses, so that nothing is said twice.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from model.geometry import Geometry
+from model.tiny import TinyTransformer
+from model.training.config import TrainConfig
+from model.training.examples import Augment
+from model.training.theatre_clips import TheatreClips, World
+from model.training.vae import VaeConfig
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Text(_Strict):
+    """Sizes of a fresh small text encoder, which learns with the transformer."""
+
+    dim: int = Field(128, ge=1)
+    length: int = Field(24, ge=1)
+    words: int = Field(4096, ge=2)
+
+
+class Fresh(_Strict):
+    """A tiny backbone with random weights around a trained VAE."""
+
+    vae: Path = Field(description="folder of the VAE, the one that holds config.json")
+    transformer: TinyTransformer = TinyTransformer()
+    text: Text = Text()
+    seed: int = 0
+
+
+class BackboneChoice(_Strict):
+    """Which base: weights that there are, or fresh ones."""
+
+    name: str = Field("tiny", description="tiny, wan-i2v, or my_package.mine:Backbone")
+    weights: str | None = Field(None, description="folder in diffusers' layout, or hub id")
+    fresh: Fresh | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "BackboneChoice":
+        if (self.weights is None) == (self.fresh is None):
+            raise ValueError("give either weights (a folder or a hub id) or fresh (sizes of a new tiny one)")
+        if self.fresh is not None and self.name != "tiny":
+            raise ValueError("only the backbone tiny can be made fresh")
+        return self
+
+
+class Size(_Strict):
+    """Size of a clip; the width is that of one half of the composite."""
+
+    height_px: int = Field(64, ge=8)
+    width_px: int = Field(64, ge=8)
+    frames: int = Field(21, ge=5)
+
+
+class Theatre(_Strict):
+    """Clips of the synthetic world."""
+
+    seed: int = 0
+    people: int = Field(2, ge=1, description="most figures in a clip")
+
+    def clips(self, geometry: Geometry, worlds: tuple[World, ...], split: Literal["train", "held_out"]) -> TheatreClips:
+        """Return the clips of these worlds."""
+        return TheatreClips(geometry, worlds, split, self.seed, self.people)
+
+
+class Phase(_Strict):
+    """What is learned from a step on."""
+
+    from_step: int = Field(0, ge=0)
+    worlds: tuple[World, ...] = Field(min_length=1)
+
+
+class Data(Theatre):
+    """Where clips come from (theatre alone, so far), and how examples are made of them."""
+
+    variants: int = Field(1, ge=1, description="examples of each clip, with other augmentations (K)")
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    held_out: tuple[World, ...] = Field(min_length=1)
+    augment: Augment = Augment()
+
+
+class Samples(_Strict):
+    """The sheets that are drawn while training (`training.sample_every`)."""
+
+    count: int = Field(6, ge=1, description="held-out clips on a sheet")
+    steps: int = Field(12, ge=1, description="of the sampler")
+
+
+class TrainingRun(_Strict):
+    """One training of a backbone."""
+
+    folder: Path = Field(description="takes clips, latents, checkpoints, metrics and sheets")
+    strategy: Literal["pose_driven"] = "pose_driven"
+    backbone: BackboneChoice
+    size: Size = Size()
+    data: Data
+    samples: Samples = Samples()
+    training: TrainConfig
+
+
+class VaeData(Theatre):
+    """The clips of a VAE's training."""
+
+    worlds: tuple[World, ...] = Field(min_length=1)
+    held_out: tuple[World, ...] = Field(min_length=1)
+
+
+class VaeRun(_Strict):
+    """One training of a small VAE."""
+
+    folder: Path = Field(description="takes clips, the state of training, and the VAE")
+    accept_db: float = Field(25.0, description="least mean PSNR inside held-out figures")
+    size: Size = Size()
+    fps: int = Field(8, ge=1)
+    prefix_frames: int = Field(4, ge=0)
+    data: VaeData
+    vae: VaeConfig

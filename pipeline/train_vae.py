@@ -1,0 +1,107 @@
+"""The small VAE: trained, measured on figures it has never seen, and accepted or not."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from manifests.keys import digest
+from model.composite import left, right
+from model.geometry import Geometry
+from model.training.clips import KeptClips
+from model.training.examples import Augment, example
+from model.training.reconstruct import Reconstruction, reconstruction
+from model.training.samples import sheet
+from model.training.vae import set_statistics, train_vae
+from pipeline.strict_yaml import read, validate
+from pipeline.train import Share, fill_shelf
+from pipeline.train_config import VaeRun, World
+
+HINT = "pipeline/configs/vae.yaml is one to start from"
+_ON_SHEET = 6
+
+
+def load(path: Path, sets: Sequence[str]) -> VaeRun:
+    """Read and check the YAML of a VAE's training.
+
+    Raises:
+        ConfigError: One line for each mistake.
+    """
+    run: VaeRun = validate(VaeRun, read(path, sets, HINT), f"{path}: ")
+    return run
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a trained VAE did on held-out clips, and whether that is enough."""
+
+    measured: Reconstruction
+    accept_db: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the mean PSNR inside figures reaches `accept_db`."""
+        return bool(np.nanmean(self.measured.figure_db) >= self.accept_db)
+
+
+class VaeTraining:
+    """A config with its data."""
+
+    def __init__(self, run: VaeRun) -> None:
+        size = run.size
+        self.run = run
+        self.geometry = Geometry(size.height_px, size.width_px, size.frames, run.prefix_frames, run.fps)
+        self.train = self._kept(run.data.worlds, "train")
+        self.held_out = self._kept(run.data.held_out, "held_out")
+
+    def _kept(self, worlds: tuple[World, ...], split: str) -> KeptClips:
+        return KeptClips(self.run.data.clips(self.geometry, worlds, split), self.run.folder / "clips")
+
+    def prepare(self, share: Share) -> None:
+        """Render what is missing."""
+        for kept in (self.held_out, self.train):
+            fill_shelf(kept.shelf, kept.make, "render clips", share)
+
+    def start(self, on_step: Callable[[int, float], None] | None = None) -> Verdict:
+        """Train, or go on training; write the VAE to `vae/`, figures and a sheet beside it, and return the verdict."""
+        self.prepare(Share())
+        run = self.run
+        vae = train_vae(run.vae, self.train, self.geometry, run.folder / "training", on_step=on_step)
+        set_statistics(vae, self.train, self.geometry)
+        vae = vae.to(torch.float16).to(torch.float32)  # what is written is what is measured
+        return self.measure(vae)
+
+    def measure(self, vae: AutoencoderKLWan) -> Verdict:
+        """Write the VAE and measure it."""
+
+        def through(video: Tensor) -> Tensor:
+            got: Tensor = vae.decode(vae.encode(video).latent_dist.mode()).sample
+            return got
+
+        folder = self.run.folder
+        vae.to(torch.float16).save_pretrained(folder / "vae", safe_serialization=True)
+        vae.to(torch.float32)
+        numbers = range(len(self.held_out))
+        measured = reconstruction(through, self.held_out, self.geometry, numbers)
+        verdict = Verdict(measured, self.run.accept_db)
+        told = {
+            "figure_db": [round(float(db), 3) for db in measured.figure_db],
+            "whole_db": [round(float(db), 3) for db in measured.whole_db],
+            "said": str(measured), "accepted": verdict.accepted, "clips": digest(self.held_out.digest),
+        }  # fmt: skip
+        (folder / "measured.json").write_text(json.dumps(told, indent=2) + "\n")
+        self._sheet(through, list(numbers)[:: max(1, len(numbers) // _ON_SHEET)][:_ON_SHEET])
+        return verdict
+
+    @torch.no_grad()
+    def _sheet(self, through: Callable[[Tensor], Tensor], numbers: list[int]) -> None:
+        plain = Augment(bone_share=0.0, drop_driving=0.0, drop_reference=0.0)
+        clips = [self.held_out.clip(n) for n in numbers]
+        wanted = torch.cat([example(clip, self.geometry, plain, np.random.default_rng(0)).wanted for clip in clips])
+        got = through(wanted)
+        sheet([left(wanted), left(got), right(wanted), right(got)], self.geometry).save(self.run.folder / "sheet.png")
