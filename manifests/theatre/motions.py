@@ -3,7 +3,7 @@
 The grammar of a name, parsed in `parse` and nowhere else:
 
     name   = base [ "@" start ] [ "~m" ] [ "*" tempo ] [ "^" degrees ]
-    base   = a name of `capture.CLIPS`, such as walk
+    base   = a name of `capture.CLIPS`, such as walk, or one of ours: a family of `procedural` and a number, wave-042
     start  = seconds into the motion at which the first frame lies; 0 if not given
     ~m     = mirrored: left and right change places
     tempo  = times as fast, 0.25 to 4; 1 if not given
@@ -19,9 +19,8 @@ from typing import Final
 import numpy as np
 
 from manifests.errors import UserError
-from manifests.theatre import capture, looping
+from manifests.theatre import capture, looping, procedural
 from manifests.theatre import rotations as turn
-from manifests.theatre.capture import Clip
 from manifests.theatre.motion import JOINTS, Motion
 from manifests.theatre.rotations import Quaternions, Vectors
 
@@ -62,8 +61,11 @@ def parse(name: str) -> Name:
     tempo = float(match["tempo"] or 1)
     if not _TEMPI[0] <= tempo <= _TEMPI[1]:
         raise MotionNameError(f"the motion {name!r} has tempo {tempo:g}; wanted {_TEMPI[0]:g} to {_TEMPI[1]:g}")
-    if match["base"] not in capture.CLIPS:
-        raise MotionNameError(f"there is no motion {match['base']!r}; there are {', '.join(capture.CLIPS)}")
+    if match["base"] not in capture.CLIPS and not procedural.known(match["base"]):
+        raise MotionNameError(
+            f"there is no motion {match['base']!r}; there are {', '.join(capture.CLIPS)}, and with a number from 000 "
+            f"to 999, as in wave-042, {', '.join(procedural.FAMILIES)}"
+        )
     return Name(match["base"], float(match["start"] or 0), bool(match["mirrored"]), tempo, float(match["degrees"] or 0))
 
 
@@ -79,7 +81,10 @@ def motion(name: str, frames: int, fps: float) -> Motion:
     """
     parts = parse(name)
     times = parts.start_s + np.arange(frames) / fps * parts.tempo
-    turns, translation, curl = looping.at(_clip(parts.base), times)
+    if parts.base in capture.CLIPS:
+        turns, translation, curl = looping.at(capture.clip(parts.base), times)
+    else:
+        turns, translation, curl = procedural.at(parts.base, times)
     if parts.mirrored:
         turns, translation, curl = mirrored(turns, translation, curl)
     towards = turn.about(turn.Y, np.radians(parts.degrees))
@@ -93,10 +98,6 @@ def motion(name: str, frames: int, fps: float) -> Motion:
     )
 
 
-def _clip(base: str) -> Clip:
-    return capture.clip(base)
-
-
 _SIDES: Final = {"left": "right", "right": "left"}
 _OTHER: Final = [
     JOINTS.index(_SIDES[side] + "_" + rest if (side := joint.partition("_")[0]) in _SIDES else joint)
@@ -107,7 +108,7 @@ _OTHER: Final = [
 
 def mirrored(turns: Quaternions, translation: Vectors, curl: Vectors) -> looping.Frames:
     """Return the motion in a mirror at x = 0: joints change sides, x changes sign, turns about y and z change sense."""
-    return turns[:, _OTHER] * np.array([1.0, 1.0, -1.0, -1.0]), translation * np.array([-1.0, 1.0, 1.0]), curl[:, ::-1]
+    return turns[:, _OTHER] * turn.MIRRORED, translation * np.array([-1.0, 1.0, 1.0]), curl[:, ::-1]
 
 
 def facing(towards: Quaternions, turns: Quaternions, translation: Vectors) -> tuple[Quaternions, Vectors]:
@@ -146,23 +147,24 @@ def with_lead_in(motion: Motion, pose_from: Motion, frames: int) -> Motion:
 
 _SPLITS: Final = ("train", "held_out")
 _HELD_OUT: Final = frozenset({"dance_a", "punch", "jump", "turn_right1", "getup_faceup"})
-_STARTS_EVERY_S: Final = 0.5
+_STARTS_EVERY_S: Final = 0.25
+_PLAYED: Final = tuple(side + tempo for side in ("", "~m") for tempo in ("*0.7", "*0.85", "", "*1.15", "*1.35"))
 
 
-def names(split: str, easy: bool = False) -> tuple[str, ...]:  # noqa: ARG001
-    """Return the names of a split, `train` or `held_out`: whole clips are held out, so no held-out pose is trained on.
+def names(split: str, easy: bool = False) -> tuple[str, ...]:
+    """Return the names of a split, `train` or `held_out`.
+
+    Whole clips, whole families and, of the other families, whole numbers are held out. The easy ones face the front,
+    stay where they are, upright, and keep a foot on the ground for most of the time; none of the captured ones does.
 
     Raises:
-        UserError: There is no such split, or the capture clips are not installed.
+        UserError: There is no such split, or (unless `easy`) the capture clips are not installed.
     """
     if split not in _SPLITS:
         raise UserError(f"there is no split {split!r} of the motions; there are {' and '.join(_SPLITS)}")
-    found = []
-    for base in capture.CLIPS:
-        if (base in _HELD_OUT) != (split == "held_out"):
-            continue
-        for start in np.arange(0, capture.clip(base).seconds - _STARTS_EVERY_S / 2, _STARTS_EVERY_S):
-            for side in ("", "~m"):
-                for tempo in ("", "*0.75", "*1.3"):
-                    found.append(f"{base}{f'@{start:g}' if start else ''}{side}{tempo}")
+    found = list(procedural.names(split, easy))
+    for base in () if easy else capture.CLIPS:
+        if (base in _HELD_OUT) == (split == "held_out"):
+            starts = np.arange(0, capture.clip(base).seconds - _STARTS_EVERY_S / 2, _STARTS_EVERY_S)
+            found += [f"{base}{f'@{start:g}' if start else ''}{played}" for start in starts for played in _PLAYED]
     return tuple(found)

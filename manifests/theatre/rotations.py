@@ -3,6 +3,8 @@
 A quaternion q turns v into q v q*; `multiply(a, b)` turns by b first, then by a, as matrices do.
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,8 @@ Quaternions = NDArray[np.float64]
 Vectors = NDArray[np.float64]
 
 X, Y, Z = np.eye(3)
+MIRRORED: Final = np.array([1.0, 1.0, -1.0, -1.0])
+"""Times a quaternion: the same turn seen in a mirror at x = 0."""
 
 
 def unit(quaternions: Quaternions) -> Quaternions:
