@@ -1,25 +1,27 @@
-"""Texts as embeddings: a small encoder that learns, the large one of Wan, and a cache in front of any.
+"""Texts as embeddings: a small encoder that learns, the large one of Wan (umt5.py), and a cache in front of any.
 
 An embedding is `[B, L, D]`; an empty prompt is what is shown where text is dropped.
 """
 
 import hashlib
 import json
-import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Protocol, Self, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from manifests.errors import UserError
 from manifests.keys import digest as digest_of
+from model import weights
 
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
-UMT5_LENGTH: Final = 512
+_TEXT, _SUM = "text", "sha256"  # in a file of the cache
 
 
 class TextError(UserError):
@@ -79,7 +81,8 @@ class TinyText(nn.Module):
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Return `[B, L, D]` on the device of the weights, with gradients."""
-        rows = torch.tensor([self.rows(prompt) for prompt in prompts], device=self.place.device)
+        rows = torch.tensor([self.rows(prompt) for prompt in prompts], dtype=torch.long, device=self.place.device)
+        rows = rows.reshape(-1, self.length)
         return self.norm(self.table(rows) + self.place)  # type: ignore[no-any-return]
 
     def forward(self, prompts: Sequence[str]) -> Tensor:
@@ -98,17 +101,18 @@ class TinyText(nn.Module):
         """Return the encoder of a folder.
 
         Raises:
-            TextError: Something is missing, or is not this class's.
+            UserError: Something is missing, damaged, or not this class's.
         """
         path = Path(folder)
+        config = weights.read_json(path / _CONFIG)
+        found = config.pop("class", None)
+        if found != "TinyText":
+            raise TextError(f"{path} holds a text encoder of class {found}; wanted TinyText")
         try:
-            config = json.loads((path / _CONFIG).read_text(encoding="utf-8"))
-            weights = load_file(path / _WEIGHTS)
-            if config.pop("class") != "TinyText":
-                raise TextError(f"{path} holds a text encoder of another class; wanted TinyText")
             encoder = cls(**config)
-            encoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            state = load_file(path / _WEIGHTS)
+            encoder.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise TextError(f"{path} holds no text encoder TinyText that can be read: {reason}") from error
         return encoder
@@ -118,81 +122,95 @@ class TinyText(nn.Module):
 
 
 class CachedText:
-    """An encoder whose embeddings are kept in a folder, so that each prompt is encoded once in all runs."""
+    """An encoder whose embeddings are kept in a folder, so that each prompt is encoded once in all runs.
 
-    def __init__(self, encoder: TextEncoder, folder: str | Path) -> None:
-        self.encoder, self.folder = encoder, Path(folder)
-        self.dim, self.length, self.digest = encoder.dim, encoder.length, encoder.digest
+    A file holds one prompt's embedding without the zeros behind its end (a sentence of 40 tokens takes 0.3 MB of
+    UMT5-XXL's 4), under the digest of encoder and prompt, with the SHA-256 of its bytes. One that is damaged is made
+    again. Processes may share a folder: a file is written beside its place and then put there in one step. What comes
+    back carries no gradient.
 
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return `[B, L, D]`; only prompts that are not in the folder are encoded, one at a time."""
-        return torch.stack([self._one(prompt) for prompt in prompts])
+    Args:
+        encoder: Run for a prompt that is not in the folder; asked for its digest each time, in case it learns.
+        folder: Made when it is first written to.
+        device: Where embeddings are returned.
+    """
 
-    @torch.no_grad()
-    def _one(self, prompt: str) -> Tensor:
-        name = digest_of({"encoder": self.digest, "prompt": prompt})
-        path = self.folder / name[:2] / f"{name}.safetensors"
-        try:
-            return load_file(path)["text"]
-        except (OSError, SafetensorError, KeyError):  # not there yet, or damaged: it is made (again)
-            path.parent.mkdir(parents=True, exist_ok=True)
-        text = self.encoder.encode([prompt])[0].cpu().contiguous()
-        half = path.with_suffix(f".{os.getpid()}.tmp")
-        save_file({"text": text}, half)
-        half.replace(path)
-        return text
-
-
-class Umt5:
-    """Wan's text encoder: UMT5, 512 tokens, zeros behind the prompt's end, as `WanPipeline.encode_prompt` makes them."""
-
-    length = UMT5_LENGTH
-
-    def __init__(self, encoder: nn.Module, tokenizer: object, name: str) -> None:
-        self.encoder = encoder.requires_grad_(False).eval()
-        self.tokenizer = tokenizer
-        self.dim = int(encoder.config.d_model)  # type: ignore[union-attr,arg-type]
-        self._name = name
+    def __init__(self, encoder: TextEncoder, folder: str | Path, device: torch.device | str = "cpu") -> None:
+        self.encoder, self.folder, self.device = encoder, Path(folder), torch.device(device)
+        self.dim, self.length = encoder.dim, encoder.length
 
     @property
     def digest(self) -> str:
-        """Of the weights' sums: the file may lie anywhere."""
-        sums = {name: float(tensor.double().sum()) for name, tensor in self.encoder.state_dict().items()}
-        return digest_of({"text": "umt5", "length": self.length, "sums": sums})
+        """Of the encoder: a cache changes nothing."""
+        return self.encoder.digest
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return `[B, 512, D]` on the encoder's device."""
-        from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+        """Return `[B, L, D]`; prompts that are not in the folder are encoded one at a time, since an encoder's results
+        move in the last digits with the batch, and what is kept must not depend on who asked with whom."""
+        digest = self.digest
+        texts = {prompt: self._one(digest, prompt) for prompt in dict.fromkeys(prompts)}
+        if not texts:
+            return torch.zeros(0, self.length, self.dim, device=self.device)
+        return torch.stack([texts[prompt] for prompt in prompts])
 
-        tokens = self.tokenizer(  # type: ignore[operator]
-            [prompt_clean(prompt) for prompt in prompts], padding="max_length", max_length=self.length,
-            truncation=True, add_special_tokens=True, return_attention_mask=True, return_tensors="pt",
-        )  # fmt: skip
-        device = next(self.encoder.parameters()).device
-        mask = tokens.attention_mask.to(device)
-        text: Tensor = self.encoder(tokens.input_ids.to(device), mask).last_hidden_state
-        return text * mask[..., None].to(text.dtype)
+    def _one(self, digest: str, prompt: str) -> Tensor:
+        name = digest_of({"encoder": digest, "prompt": prompt})
+        path = self.folder / name[:2] / f"{name}.safetensors"
+        rows = self._read(path)
+        if rows is None:
+            text = self.encoder.encode([prompt])[0].detach().cpu()
+            full = text.ne(0).any(dim=1).nonzero()
+            rows = text[: int(full.max()) + 1 if len(full) else 0].contiguous()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            half = path.with_suffix(f".{uuid.uuid4().hex}.part")
+            try:
+                half.write_bytes(save({_TEXT: rows}, {_SUM: _sha256(rows)}))
+                half.replace(path)
+            finally:
+                half.unlink(missing_ok=True)
+        return pad(rows, (0, 0, 0, self.length - len(rows))).to(self.device)
+
+    def _read(self, path: Path) -> Tensor | None:
+        """Return the rows of a file; None if there is none, or it is damaged."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                wanted, rows = (file.metadata() or {}).get(_SUM), cast(Tensor, file.get_tensor(_TEXT))
+        except (FileNotFoundError, SafetensorError):
+            return None
+        fits = rows.ndim == 2 and len(rows) <= self.length and rows.shape[1] == self.dim
+        return rows if fits and _sha256(rows) == wanted else None
 
 
-def umt5(folder: str | Path, device: torch.device | str, dtype: torch.dtype = torch.bfloat16) -> Umt5:
-    """Return the UMT5 in the folders `text_encoder` and `tokenizer` of a base in diffusers' layout.
+def umt5(source: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16) -> TextEncoder:
+    """Return the UMT5 (model/umt5.py) of a base in diffusers' layout.
+
+    Args:
+        source: The base's folder, or its hub id, `owner/name` or `owner/name@revision`, of which only the text encoder
+            and the tokenizer are fetched.
+        device: Where it runs.
+        dtype: Of its weights and embeddings.
 
     Raises:
-        TextError: They are not there, or hold something else.
+        TextError: It is not there, or holds something else.
     """
-    from transformers import AutoTokenizer, UMT5EncoderModel
+    from model.umt5 import Umt5  # transformers takes seconds to import, and TinyText does without
 
-    path = Path(folder)
+    if Path(source).is_dir():
+        return Umt5(source, device, dtype)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    name, _, revision = str(source).partition("@")
+    patterns = [f"text_encoder/*.{ending}" for ending in ("json", "safetensors")] + ["tokenizer/*"]
     try:
-        encoder = UMT5EncoderModel.from_pretrained(
-            path / "text_encoder", dtype=dtype, use_safetensors=True, local_files_only=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise TextError(f"{path} holds no UMT5 that can be read: {' '.join(str(error).split())}") from error
-    return Umt5(encoder.to(device), tokenizer, str(folder))
+        folder = snapshot_download(name, revision=revision or None, allow_patterns=patterns)
+    except (OSError, HFValidationError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TextError(f"{source} is no folder, and could not be had from the hub: {reason}") from error
+    return Umt5(folder, device, dtype)
 
 
 def _sha256(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+    plain = tensor.detach().cpu().contiguous().view(torch.uint8)
+    return hashlib.sha256(plain.numpy().tobytes()).hexdigest()

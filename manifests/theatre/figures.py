@@ -14,7 +14,7 @@ from manifests.theatre.humans import average, human, rotations
 from manifests.theatre.motion import Figure, Motion, Performance
 from manifests.theatre.names import UnknownName, numbered, numbers
 from manifests.theatre.points import COUNT, Markers
-from manifests.theatre.rig import Pose, Rig, pose
+from manifests.theatre.rig import Rig, pose
 
 KINDS: Final = ("human",)
 

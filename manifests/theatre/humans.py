@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from mannequin import Mannequin
 
-from manifests.theatre import palette, wardrobe
+from manifests.theatre import wardrobe
 from manifests.theatre.motion import JOINTS, PARENTS, Array, Paint
 from manifests.theatre.names import seeded
 from manifests.theatre.points import FINGERS, Markers, markers
