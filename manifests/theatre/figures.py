@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from manifests.theatre.humans import average, human, rotations
-from manifests.theatre.motion import Figure, Motion, Performance
+from manifests.theatre.humans import average, bent, human
+from manifests.theatre.motion import Array, Figure, Motion, Performance
 from manifests.theatre.names import UnknownName, numbered, numbers
 from manifests.theatre.points import COUNT, Markers
 from manifests.theatre.rig import Rig, pose
@@ -58,7 +58,7 @@ def perform(figure: Figure, motion: Motion) -> Performance:
     """
     made = _made(figure.name)
     shift = motion.translation * np.float32(figure.leg_m)
-    moved = pose(made.rig, rotations(made.rig.joints, motion.rotations, motion.curl), shift)
+    moved = pose(made.rig, bent(made.rig.joints, motion.rotations, motion.curl), shift)
     points = made.markers.carried(moved) if made.markers else _of_average(figure, motion)
     return Performance(moved.carry(made.rig.vertices, made.rig.bone), points, np.ones(COUNT, np.bool_))
 
@@ -76,6 +76,10 @@ def _figure(name: str, kind: str, rig: Rig, leg_m: float) -> Figure:
     for array in (vertices, rig.faces, rig.part):
         array.setflags(write=False)  # it is handed to everybody who asks for this name
     return Figure(name, kind, vertices, rig.faces, rig.part, rig.paints, leg_m, float(vertices[:, 1].max()))
+
+
+def _of_average(figure: Figure, motion: Motion) -> Array:
+    return np.zeros((len(motion), COUNT, 3), np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -10,13 +10,14 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from mannequin import Mannequin
+from mannequin import Mannequin  # type: ignore[import-untyped]
 
 from manifests.theatre import wardrobe
 from manifests.theatre.motion import JOINTS, PARENTS, Array, Paint
 from manifests.theatre.names import seeded
 from manifests.theatre.points import FINGERS, Markers, markers
-from manifests.theatre.rig import Assembly, Rig, rotation
+from manifests.theatre.rig import Assembly, Rig
+from manifests.theatre.rotations import about, matrices
 from manifests.theatre.solids import Mesh
 
 # rad that the three joints of a finger bend in a fist, about the axis that lies across the left hand
@@ -26,7 +27,7 @@ _THUMB_BEND: Final = ((0.5, 0.55, 0.2), (0.1, 0.8, -0.35), (0.1, 0.8, -0.35))
 
 @dataclass(frozen=True)
 class Build:
-    """Proportions: the ten shape coefficients of SMPL-X, and how much longer or thicker than those give each part is."""
+    """Proportions: the ten shape coefficients of SMPL-X, and by how much parts are longer or thicker than they give."""
 
     shape: tuple[float, ...] = (0.0,) * 10
     height: float = 1.0
@@ -53,7 +54,7 @@ class Build:
             factors = (self.head,) * 3
         elif name in ("pelvis", "spine1", "spine2", "spine3", "collar"):
             wide = self.shoulders if name in ("spine3", "collar") else 1.0
-            factors = (self.trunk_girth * wide, self.trunk, self.trunk_girth)
+            factors = (self.trunk_girth**0.6 * wide, self.trunk, self.trunk_girth)
         else:
             factors = (self.hand,) * 3
         return np.float32(self.height) * np.array(factors, np.float32)
@@ -108,7 +109,7 @@ def _links(
     shape: tuple[float, ...], lod: int
 ) -> tuple[tuple[str, ...], tuple[int, ...], dict[str, Array], dict[str, Mesh]]:
     """Return mannequin-x's joints, their parents, places at rest and links, each the same on both sides."""
-    mannequin = Mannequin("convex", lod=lod, shape=np.float32(shape), flat_hand_mean=True)  # type: ignore[arg-type]
+    mannequin = Mannequin("convex", lod=lod, shape=np.asarray(shape, np.float32), flat_hand_mean=True)
     rest = mannequin.rest_pose()
     corners, faces = np.asarray(mannequin.vertices(rest)), np.asarray(mannequin.faces)
     joints = tuple(n.lower().replace("l_", "left_", 1).replace("r_", "right_", 1) if n[1] == "_" else n.lower()
@@ -116,7 +117,7 @@ def _links(
     if joints[:22] != JOINTS or mannequin.parents[:22] != PARENTS:
         raise RuntimeError(f"mannequin-x has the joints {joints[:22]}, wanted those of SMPL-X; install version 0.3")
     found = dict(zip(joints, mannequin.joint_transforms(rest)[:, :3, 3], strict=True))
-    mirror = np.float32([-1, 1, 1])
+    mirror = np.array([-1, 1, 1], np.float32)
     places = {joint: (found[joint] + mirror * found[_other(joint)]) / 2 for joint in joints}
     # links are closed meshes whose corners follow each other: a new one starts where no triangle reaches across
     spans = np.zeros(len(corners) + 1, np.int64)
@@ -177,7 +178,7 @@ def human(name: str, number: int) -> Human:
     rng = seeded("figure", name)
     build = draw_build(rng)
     clothes = wardrobe.dress(rng, number, build.height * 1.7)
-    return _assembled(body(build), clothes, wardrobe.draw_head(rng, number))
+    return _assembled(body(build), clothes, wardrobe.draw_head(rng, number, clothes["skin"].first))
 
 
 @lru_cache(maxsize=1)
@@ -203,17 +204,20 @@ def _assembled(body: Body, clothes: dict[str, Paint], head: wardrobe.Head | None
     for side, out in (("left", 1), ("right", -1)):
         for finger in FINGERS:
             last = at[f"{side}_{finger}3"].vertices
-            tips[f"{side}_{finger}"] = last[(last @ np.float32([out, 0, 1 if finger == "thumb" else 0])).argmax()]
+            tips[f"{side}_{finger}"] = last[
+                (last @ np.array([out, 0, 1 if finger == "thumb" else 0], np.float32)).argmax()
+            ]
     return Human(rig, markers(rig, at["head"], (at["left_ankle"], at["left_foot"]), tips))
 
 
-def rotations(joints: tuple[str, ...], body_rotations: Array, curl: Array) -> Array:
+def bent(joints: tuple[str, ...], body_rotations: Array, curl: Array) -> Array:
     """Return `[T, J, 3, 3]`, local rotations of a human rig.
 
     Args:
         joints: The rig's joints, of which the first 22 are those of a motion.
         body_rotations: `[T, 22, 3, 3]`.
-        curl: `[T, 2]` of the left and the right hand: every joint of a finger bends by this share of its bend in a fist.
+        curl: `[T, 2]` of the left and the right hand: its fingers' joints bend by this share of their bend in a
+            fist.
     """
     local = np.broadcast_to(np.eye(3, dtype=np.float32), (len(curl), len(joints), 3, 3)).copy()
     local[:, :22] = body_rotations
@@ -223,6 +227,7 @@ def rotations(joints: tuple[str, ...], body_rotations: Array, curl: Array) -> Ar
                 x, y, z = _THUMB_BEND[knuckle] if finger == "thumb" else (0.0, 0.0, -_FINGER_BEND[knuckle])
                 # in a mirror the component of a turn along the mirrored axis stays, the others change sign
                 bend = np.array([x, mirror * y, mirror * z])
+                angle = float(np.linalg.norm(bend))
                 index = joints.index(f"{hand}_{finger}{knuckle + 1}")
-                local[:, index] = rotation(curl[:, side, None] * bend)
+                local[:, index] = matrices(about(bend / angle, angle * curl[:, side]))
     return local

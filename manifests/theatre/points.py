@@ -123,12 +123,12 @@ def _feet(bone: Ints, place: Array, joints: dict[str, int], foot: tuple[Mesh, Me
     """Set the points of the feet: extreme corners of the left one, and their mirror images."""
     back, toes = foot
     ends = (
-        ("foot", toes.vertices @ np.float32([-0.4, 0, 1]), toes),  # big toe: forward and inward
-        ("foot", toes.vertices @ np.float32([1, 0, 0.6]), toes),  # small toe: outward
-        ("ankle", back.vertices @ np.float32([0, -0.5, -1]), back),  # heel: backward and down
+        ("foot", toes.vertices @ np.array([-0.4, 0, 1], np.float32), toes),  # big toe: forward and inward
+        ("foot", toes.vertices @ np.array([1, 0, 0.6], np.float32), toes),  # small toe: outward
+        ("ankle", back.vertices @ np.array([0, -0.5, -1], np.float32), back),  # heel: backward and down
     )
     for index, (name, reach, mesh) in enumerate(ends):
         point = mesh.vertices[reach.argmax()]
         for start, side, mirror in ((FEET.start, "left", 1), (FEET.start + 3, "right", -1)):
             bone[start + index] = joints[f"{side}_{name}"]
-            place[start + index] = point * np.float32([mirror, 1, 1])
+            place[start + index] = point * np.array([mirror, 1, 1], np.float32)

@@ -7,7 +7,7 @@ all stated in the same axes: x to the figure's left, y up, z to its front.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from manifests.theatre.motion import Array, Paint
 from manifests.theatre.solids import Ints, Mesh
@@ -67,7 +67,7 @@ class Pose:
 
 def pose(rig: Rig, rotations: Array, shift: Array) -> Pose:
     """Return where the joints are, given local rotations `[T, J, 3, 3]` and the shift of the root `[T, 3]` m."""
-    places, turns = np.empty(rotations.shape[:2] + (3,), np.float32), np.empty(rotations.shape, np.float32)
+    places, turns = np.empty((*rotations.shape[:2], 3), np.float32), np.empty(rotations.shape, np.float32)
     turns[:, 0], places[:, 0] = rotations[:, 0], rig.offsets[0] + shift
     for joint, parent in enumerate(rig.parents[1:], start=1):
         turns[:, joint] = turns[:, parent] @ rotations[:, joint]
@@ -117,38 +117,3 @@ class Assembly:
         )
         return Rig(tuple(self._places), tuple(self._parents), arrays[0], arrays[1], arrays[2],
                    arrays[3].astype(np.int32), arrays[4], tuple(self._paints))  # fmt: skip
-
-
-def rotation(vector: ArrayLike) -> Array:
-    """Return `[..., 3, 3]`, the rotations whose axis times angle (rad) is `vector` `[..., 3]` (Rodrigues' formula)."""
-    vectors = np.asarray(vector, np.float64)
-    angle = np.linalg.norm(vectors, axis=-1)[..., None, None]
-    x, y, z = np.moveaxis(vectors, -1, 0)
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(vectors.shape[:-1] + (3, 3))
-    # sin(a)/a and (1 - cos(a))/a^2, which stay finite as a goes to zero: np.sinc(t) is sin(pi t)/(pi t)
-    turned = np.eye(3) + np.sinc(angle / np.pi) * cross + np.sinc(angle / (2 * np.pi)) ** 2 / 2 * cross @ cross
-    return turned.astype(np.float32)
-
-
-def vector(rotations: NDArray[np.floating]) -> Array:
-    """Return `[..., 3]`, axis times angle (0 to pi rad) of rotations `[..., 3, 3]`; the inverse of `rotation`.
-
-    By the unit quaternion of the largest of the four components, which is exact near 0 and near pi alike.
-    """
-    m = np.asarray(rotations, np.float64)
-    x, y, z = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    a, b, c = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    d, e, f = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
-    rows = np.stack([  # each is the quaternion (w, x, y, z) times four times its own component
-        np.stack([1 + x + y + z, a, b, c], axis=-1), np.stack([a, 1 + x - y - z, d, e], axis=-1),
-        np.stack([b, d, 1 - x + y - z, f], axis=-1), np.stack([c, e, f, 1 - x - y + z], axis=-1),
-    ], axis=-2)  # fmt: skip
-    best = np.argmax(np.stack([rows[..., i, i] for i in range(4)], axis=-1), axis=-1)
-    quaternion = np.take_along_axis(rows, best[..., None, None], axis=-2)[..., 0, :]
-    quaternion /= np.linalg.norm(quaternion, axis=-1, keepdims=True)
-    quaternion = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
-    sine = np.linalg.norm(quaternion[..., 1:], axis=-1)
-    angle = 2 * np.arctan2(sine, quaternion[..., 0])
-    scale = np.where(sine > 1e-9, angle / np.maximum(sine, 1e-9), 2.0)
-    return (quaternion[..., 1:] * scale[..., None]).astype(np.float32)

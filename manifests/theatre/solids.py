@@ -1,6 +1,6 @@
 """Simple closed meshes: ellipsoids, capsules, cones and boxes.
 
-A mesh is `[V, 3]` corners in metres and `[F, 3]` triangles, counter-clockwise seen from outside, with no edge left open.
+A mesh is `[V, 3]` corners in metres and `[F, 3]` triangles, counter-clockwise seen from outside, no edge left open.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Mesh:
 
     def mirrored(self) -> "Mesh":
         """Return the mesh seen in the plane x = 0, its faces turned about so that they still look outwards."""
-        return Mesh(self.vertices * np.float32([-1, 1, 1]), self.faces[:, ::-1])
+        return Mesh(self.vertices * np.array([-1, 1, 1], np.float32), self.faces[:, ::-1])
 
 
 def volume(mesh: Mesh) -> float:
@@ -42,14 +42,16 @@ def ellipsoid(centre: ArrayLike, radii: ArrayLike, rings: int = 7, sectors: int 
     polar = np.linspace(0, np.pi, rings + 1)
     outline = np.stack([np.sin(polar), -np.cos(polar)], axis=1)
     mesh = _turned_on_a_lathe(outline, sectors)
-    return Mesh((mesh.vertices * np.float32(radii) + np.float32(centre)).astype(np.float32), mesh.faces)
+    return Mesh(
+        (mesh.vertices * np.asarray(radii, np.float32) + np.asarray(centre, np.float32)).astype(np.float32), mesh.faces
+    )
 
 
 def capsule(start: ArrayLike, end: ArrayLike, start_m: float, end_m: float | None = None, sectors: int = 10) -> Mesh:
-    """Return a rod with round ends between two points, of radius `start_m` there and `end_m` here (the same if it is not
-    given)."""
+    """Return a rod with round ends between two points, of radius `start_m` at one and `end_m` (if given) at the
+    other."""
     end_m = start_m if end_m is None else end_m
-    length = float(np.linalg.norm(np.float64(end) - np.float64(start)))
+    length = float(np.linalg.norm(np.asarray(end, np.float64) - np.asarray(start, np.float64)))
     angles = np.linspace(0, np.pi / 2, 4)
     below = np.stack([start_m * np.sin(angles), -start_m * np.cos(angles)], axis=1)
     above = np.stack([end_m * np.cos(angles), length + end_m * np.sin(angles)], axis=1)
@@ -58,7 +60,7 @@ def capsule(start: ArrayLike, end: ArrayLike, start_m: float, end_m: float | Non
 
 def cone(base: ArrayLike, tip: ArrayLike, base_m: float, tip_m: float = 0.0, sectors: int = 10) -> Mesh:
     """Return a cone from `base` to `tip`; with a radius at the tip a frustum, with equal ones a cylinder."""
-    length = float(np.linalg.norm(np.float64(tip) - np.float64(base)))
+    length = float(np.linalg.norm(np.asarray(tip, np.float64) - np.asarray(base, np.float64)))
     outline = [(0.0, 0.0), (base_m, 0.0), (tip_m, length)] + ([(0.0, length)] if tip_m > 0 else [])
     return _along(_turned_on_a_lathe(np.array(outline), sectors), base, tip)
 
@@ -74,7 +76,7 @@ def box(centre: ArrayLike, size: ArrayLike, taper: float = 1.0) -> Mesh:
 
 
 def _turned_on_a_lathe(outline: NDArray[np.float64], sectors: int) -> Mesh:
-    """Turn an outline `[N, 2]` (radius, height, from the lowest to the highest) about the y axis; its ends lie on it."""
+    """Turn an outline `[N, 2]` (radius, height; from low to high) about the y axis, on which its ends lie."""
     angle = np.arange(sectors) * 2 * np.pi / sectors
     ring = outline[1:-1]
     x, z = ring[:, :1] * np.cos(angle), ring[:, :1] * np.sin(angle)
@@ -93,10 +95,10 @@ def _turned_on_a_lathe(outline: NDArray[np.float64], sectors: int) -> Mesh:
 
 def _along(mesh: Mesh, start: ArrayLike, end: ArrayLike) -> Mesh:
     """Lay a mesh that stands on the y axis from `start` towards `end`."""
-    up = np.float64(end) - np.float64(start)
+    up = np.asarray(end, np.float64) - np.asarray(start, np.float64)
     up /= max(float(np.linalg.norm(up)), 1e-9)
     aside = np.cross(up, [0, 0, 1] if abs(up[2]) < 0.9 else [1, 0, 0])
     aside /= np.linalg.norm(aside)
     rotation = np.stack([aside, up, np.cross(aside, up)], axis=1)
     turned = mesh.turned(rotation)
-    return Mesh((turned.vertices + np.float32(start)).astype(np.float32), turned.faces)
+    return Mesh((turned.vertices + np.asarray(start, np.float32)).astype(np.float32), turned.faces)

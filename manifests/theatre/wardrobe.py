@@ -14,6 +14,7 @@ from manifests.theatre.rig import Assembly
 from manifests.theatre.solids import Mesh, capsule, cone, ellipsoid
 
 Put = Callable[[Mesh, Colour], None]
+Triple = tuple[float, float, float]
 
 REGIONS: Final = ("skin", "shirt", "sleeve", "forearm", "hand", "hips", "thigh", "shin", "shoe")
 _REGION: Final = {
@@ -63,9 +64,11 @@ class Head:
     nose: float
 
 
-def draw_head(rng: np.random.Generator, number: int) -> Head:
-    """Draw a head; `number` is the figure's."""
-    hair = palette.HAIRS[rng.integers(len(palette.HAIRS))]
+def draw_head(rng: np.random.Generator, number: int, skin: Colour) -> Head:
+    """Draw a head with skin of this colour; `number` is the figure's."""
+    # hair of nearly the skin's colour would hide where the face begins
+    hairs = [h for h in palette.HAIRS if np.linalg.norm(np.subtract(h, skin)) > 0.3]
+    hair = hairs[rng.integers(len(hairs))]
     cloth = palette.shade(rng, palette.families(rng, number)[0])
     return Head(
         HAIRCUTS[rng.integers(len(HAIRCUTS))], HATS[rng.integers(len(HATS))], hair, cloth, bool(rng.random() < 0.2),
@@ -76,7 +79,7 @@ def draw_head(rng: np.random.Generator, number: int) -> Head:
 def furnish(assembly: Assembly, skull: Mesh, head: Head, skin: Paint) -> None:
     """Put eyes, nose, mouth, hair and hat on a head. `skull` is its mesh at rest, in the world."""
     low, high = skull.vertices.min(axis=0), skull.vertices.max(axis=0)
-    size, centre = high - low, (low + high) / 2
+    size = high - low
 
     def put(mesh: Mesh, colour: Colour) -> None:
         assembly.add("head", mesh, Paint(colour, colour))
@@ -88,64 +91,73 @@ def furnish(assembly: Assembly, skull: Mesh, head: Head, skin: Paint) -> None:
     for side in (-1, 1):
         eye = at(side * EYE[0], EYE[1])
         put(ellipsoid(eye, (0.085 * unit, 0.075 * unit, 0.04 * unit), 5, 8), (0.97, 0.97, 0.97))
-        pupil = eye + np.float32([side * 0.005 * unit, 0, 0.032 * unit])
+        pupil = eye + np.array([side * 0.005 * unit, 0, 0.032 * unit], np.float32)
         put(ellipsoid(pupil, (0.042 * unit, 0.05 * unit, 0.022 * unit), 5, 8), (0.06, 0.05, 0.08))
         put(ellipsoid(at(side * 1.55, 0.45), (0.05 * unit, 0.12 * unit, 0.08 * unit), 5, 8), skin.first)
     nose = at(0.0, 0.36)
-    tip = nose + np.float32([0, 0, 0.06 * unit * head.nose])
+    tip = nose + np.array([0, 0, 0.06 * unit * head.nose], np.float32)
     put(capsule(at(0.0, 0.5), tip, 0.03 * unit, 0.055 * unit, 6), palette.darker(skin.first, 0.88))
     mouth = np.concatenate([at(-0.25, 0.2), at(0.25, 0.2)]).reshape(2, 3)
     put(capsule(mouth[0], mouth[1], 0.028 * unit, sectors=6), (0.62, 0.16, 0.18))
+    span = _Span((low + high) / 2, size, put)
     if head.beard:
-        put(ellipsoid(at(0.0, 0.06) - np.float32([0, 0, 0.1 * unit]), size * np.float32([0.36, 0.17, 0.3]), 5, 8),
-            head.hair)  # fmt: skip
-    _hair(put, centre, size, head)
-    _hat(put, centre, size, head)
+        span.lump((0, -0.44, 0.22), (0.36, 0.17, 0.3), head.hair)
+    _hair(span, head)
+    _hat(span, head)
 
 
-def _hair(put: Put, centre: Array, size: Array, head: Head) -> None:
-    """Put hair on: a cap that leaves the face free, and what the haircut adds to it."""
+@dataclass(frozen=True)
+class _Span:
+    """The box of a head, in whose sizes hair and hats are stated: (0, 0, 0) is its middle, (0, 0.5, 0) the crown."""
 
-    def lump(x: float, y: float, z: float, *radii: float) -> None:
-        put(ellipsoid(centre + size * np.float32([x, y, z]), size * np.float32(radii), 6, 10), head.hair)
+    centre: Array
+    size: Array
+    put: Put
 
-    if head.haircut == "bald":
-        return
-    lump(0, 0.12, -0.1, 0.55, 0.5, 0.55)
-    if head.haircut == "bob":
-        lump(0, -0.12, -0.2, 0.6, 0.46, 0.42)
-    elif head.haircut == "bun" and head.hat == "none":
-        lump(0, 0.6, -0.28, 0.26, 0.2, 0.24)
-    elif head.haircut == "tail":
-        lump(0, 0.12, -0.7, 0.16, 0.16, 0.2)
-        lump(0, -0.25, -0.76, 0.17, 0.45, 0.15)
-    elif head.haircut == "afro":
-        lump(0, 0.2, -0.14, 0.78, 0.58, 0.66)
-    elif head.haircut == "spikes" and head.hat == "none":
-        for x, z in ((-0.3, -0.1), (0, 0.1), (0.3, -0.1), (-0.15, -0.35), (0.15, -0.35)):
-            foot = centre + size * np.float32([x, 0.45, z])
-            put(
-                cone(foot, foot + size * np.float32([x * 0.5, 0.42, z * 0.4]), 0.17 * float(size[0]), sectors=6),
-                head.hair,
-            )
-
-
-def _hat(put: Put, centre: Array, size: Array, head: Head) -> None:
-    """Put a hat on, of the cloth's colour."""
-
-    def at(y: float, z: float = -0.06) -> Array:
-        place: Array = centre + size * np.float32([0, y, z])
+    def at(self, x: float, y: float, z: float) -> Array:
+        place: Array = self.centre + self.size * np.array([x, y, z], np.float32)
         return place
 
-    wide = float(max(size[0], size[2]))
+    def lump(self, place: Triple, radii: Triple, colour: Colour) -> None:
+        self.put(ellipsoid(self.at(*place), self.size * np.array(radii, np.float32), 6, 10), colour)
+
+    def cone(self, low: float, high: float, wide: tuple[float, float], colour: Colour) -> None:
+        reach = float(max(self.size[0], self.size[2]))
+        self.put(cone(self.at(0, low, -0.06), self.at(0, high, -0.06), wide[0] * reach, wide[1] * reach, 14), colour)
+
+
+def _hair(span: _Span, head: Head) -> None:
+    """Put hair on: a cap that leaves the face free, and what the haircut adds to it. Under a hat it lies flat."""
+    cut = {"bun": "short", "afro": "bob", "spikes": "short"}.get(head.haircut, head.haircut)
+    cut = head.haircut if head.hat == "none" else cut
+    if cut == "bald":
+        return
+    span.lump((0, 0.16, -0.16), (0.54, 0.46, 0.54), head.hair)
+    if cut == "bob":
+        span.lump((0, -0.12, -0.24), (0.6, 0.46, 0.42), head.hair)
+    elif cut == "bun":
+        span.lump((0, 0.6, -0.28), (0.26, 0.2, 0.24), head.hair)
+    elif cut == "tail":
+        span.lump((0, 0.12, -0.7), (0.16, 0.16, 0.2), head.hair)
+        span.lump((0, -0.25, -0.76), (0.17, 0.45, 0.15), head.hair)
+    elif cut == "afro":
+        span.lump((0, 0.26, -0.22), (0.74, 0.55, 0.6), head.hair)
+    elif cut == "spikes":
+        for x, z in ((-0.3, -0.1), (0, 0.1), (0.3, -0.1), (-0.15, -0.35), (0.15, -0.35)):
+            foot, tip = span.at(x, 0.45, z), span.at(1.5 * x, 0.87, 1.4 * z)
+            span.put(cone(foot, tip, 0.17 * float(span.size[0]), sectors=6), head.hair)
+
+
+def _hat(span: _Span, head: Head) -> None:
+    """Put a hat on, of the cloth's colour, its rim above the eyes."""
     if head.hat == "cap":
-        put(ellipsoid(at(0.24), size * np.float32([0.59, 0.37, 0.6]), 6, 12), head.cloth)
-        put(ellipsoid(at(0.24, 0.55), size * np.float32([0.44, 0.035, 0.36]), 4, 10), palette.darker(head.cloth, 0.75))
+        span.lump((0, 0.3, -0.08), (0.6, 0.34, 0.6), head.cloth)
+        span.lump((0, 0.26, 0.5), (0.44, 0.045, 0.4), palette.darker(head.cloth, 0.75))
     elif head.hat == "cone":
-        put(cone(at(0.28), at(1.15), 0.6 * wide, sectors=12), head.cloth)
+        span.cone(0.22, 1.2, (0.66, 0.0), head.cloth)
     elif head.hat == "top":
-        put(cone(at(0.3), at(0.35), 0.85 * wide, 0.85 * wide, 14), head.cloth)
-        put(cone(at(0.34), at(0.95), 0.5 * wide, 0.55 * wide, 14), head.cloth)
+        span.cone(0.26, 0.32, (0.85, 0.85), head.cloth)
+        span.cone(0.3, 0.95, (0.56, 0.6), head.cloth)
     elif head.hat == "beanie":
-        put(ellipsoid(at(0.22), size * np.float32([0.6, 0.48, 0.6]), 6, 12), head.cloth)
-        put(ellipsoid(at(0.74), size * np.float32([0.17, 0.13, 0.15]), 5, 8), (0.96, 0.96, 0.96))
+        span.lump((0, 0.38, -0.08), (0.62, 0.34, 0.6), head.cloth)
+        span.lump((0, 0.78, -0.08), (0.17, 0.13, 0.15), (0.96, 0.96, 0.96))
