@@ -36,7 +36,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[mediapipe,shots,dev]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[mediapipe,shots,train,demo,dev]'
 	touch $@
 
 clean:

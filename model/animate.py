@@ -1,8 +1,7 @@
 """The method put to use: a reference and a driving video become the reference in that motion.
 
-V_o = M(D, I) (Eq. 3): composite (Eq. 2), Euler steps from noise, decode, keep the left half. What stands in front of the
-driving video for the prefix, and is cut afterwards, is the caller's affair (`driving.with_prefix`, `cut_prefix`): here
-T is T.
+V_o = M(D, I) (Eq. 3): composite (Eq. 2), Euler steps from noise, decode, keep the left half. What stands in front of
+the driving video for the prefix, and is cut afterwards, is the caller's affair (`driving.with_prefix`, `cut_prefix`).
 """
 
 from collections.abc import Callable, Sequence

@@ -89,6 +89,11 @@ class Backbone(Protocol):
         """What a LoRA is bound to: a digest of the transformer's own weights, the same at any dtype."""
         ...
 
+    @property
+    def vae_digest(self) -> str:
+        """What latents are bound to: a digest of the VAE's weights and of the statistics that normalise them."""
+        ...
+
     def geometry(self, height_px: int, width_px: int, frames: int) -> Geometry:
         """Return the geometry of a clip of this size.
 

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from manifests.keys import digest
 from model import weights
 from model.backbone import BackboneError, join_channels
 from model.clip import ImageEncoder
@@ -53,6 +54,11 @@ class Wan:
     @property
     def digest(self) -> str:
         return weights.digest_of(self.transformer)
+
+    @property
+    def vae_digest(self) -> str:
+        config = self.vae.config
+        return digest([weights.digest_of(self.vae), list(config.latents_mean), list(config.latents_std)])
 
     def geometry(self, height_px: int, width_px: int, frames: int) -> Geometry:
         spec = self.spec

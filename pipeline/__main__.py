@@ -27,20 +27,6 @@ ORDER = (
     "import", "manifest", "config", "plan", "run", "funnel", "quarantine", "requeue", "trace", "look", "train-vae",
     "train", "demo",
 )  # fmt: skip
-    "import",
-    "manifest",
-    "config",
-    "plan",
-    "run",
-    "funnel",
-    "quarantine",
-    "requeue",
-    "trace",
-    "look",
-    "train-vae",
-    "train",
-    "demo",
-)
 
 
 class Commands(click.Group):

@@ -16,7 +16,8 @@ from manifests import ledger
 from manifests.keys import canonical, recipe_key
 from manifests.schema import TABLES
 from manifests.tables import Tables
-from pipeline.config import ConfigError, Run, StageSpec
+from pipeline.config import Run, StageSpec
+from pipeline.strict_yaml import ConfigError
 
 IMPORT = "import"  # the first line of every funnel: what the manifest itself rejects
 MEDIA_COLUMNS = {"file", "start_s", "fps", "frames", "crop"}  # what a Clip or a Picture is made of

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from manifests.keys import digest
 from model import backbone as backbones
 from model.backbone import Backbone
 from model.text import TinyText
@@ -21,10 +20,10 @@ from model.training.loop import Summary, train
 from model.training.samples import samples, sheet
 from model.training.shelf import Make, Shelf
 from model.training.strategy import Batch, PoseDriven
+from model.training.theatre_clips import Split, World
 from model.wan import new_tiny
-from model.weights import digest_of
 from pipeline.strict_yaml import read, validate
-from pipeline.train_config import BackboneChoice, TrainingRun, World
+from pipeline.train_config import BackboneChoice, TrainingRun
 
 _WAIT_S = 0.5
 HINT = "pipeline/configs/teacher.yaml is one to start from"
@@ -75,18 +74,16 @@ class Training:
         self.backbone = backbone_of(run.backbone)
         self.geometry = self.backbone.geometry(run.size.height_px, run.size.width_px, run.size.frames)
         self.strategy = PoseDriven()
-        statistics = self.backbone.vae.config.latents_mean, self.backbone.vae.config.latents_std
-        self._vae_digest = digest([digest_of(self.backbone.vae), *map(list, statistics)])
         self.phases = [(phase.from_step, self._source(phase.worlds, "train")) for phase in run.data.phases]
         self.held_out = self._source(run.data.held_out, "held_out")
 
-    def _source(self, worlds: tuple[World, ...], split: Any) -> Prepared:
+    def _source(self, worlds: tuple[World, ...], split: Split) -> Prepared:
         data = self.run.data
         clips = data.clips(self.geometry, worlds, split)
         kept = KeptClips(clips, self.run.folder / "clips")
         cache = LatentCache(
             kept, self.backbone, self.geometry, data.augment, self.run.folder / "latents",
-            vae_digest=self._vae_digest, variants=data.variants if split == "train" else 1, seed=data.seed,
+            variants=data.variants if split == "train" else 1, seed=data.seed,
         )  # fmt: skip
         return Prepared(cache, self._fill)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from pipeline.terminal import json_option, print_json_line
+
 _config = click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
 _set = click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Set one field of the config.")
 _prepare = click.option("--prepare", is_flag=True, help="Only render (and encode) what the training will read.")
@@ -58,7 +60,8 @@ def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run
 @_set
 @_prepare
 @_part
-def train_vae(config: Path, sets: tuple[str, ...], prepare: bool, part: str) -> None:
+@json_option
+def train_vae(config: Path, sets: tuple[str, ...], prepare: bool, part: str, as_json: bool) -> None:
     """Train a small VAE, measure it inside held-out figures, and say whether it is good enough.
 
     \b
@@ -69,14 +72,15 @@ def train_vae(config: Path, sets: tuple[str, ...], prepare: bool, part: str) -> 
     """
     share = _share(part)
     from pipeline import train_vae as training
+    from pipeline.train import Share
 
     whole = training.VaeTraining(training.load(config, sets))
     if prepare:
-        whole.prepare(training.Share(*share))
+        whole.prepare(Share(*share))
         click.echo("all that the training will read is there")
         return
     steps = whole.run.vae.steps
-    told = _on_step(steps, as_json=False)
+    told = _on_step(steps, as_json)
     verdict = whole.start(lambda step, loss: told({"step": step, "loss": loss}))
     click.echo(
         f"{verdict.measured}; wanted {verdict.accept_db:g}: {'accepted' if verdict.accepted else 'NOT accepted'}"
@@ -90,8 +94,6 @@ def _on_step(steps: int, as_json: bool) -> Callable[[Mapping[str, Any]], None]:
 
     def told(line: Mapping[str, Any]) -> None:
         if as_json:
-            from pipeline.terminal import print_json_line
-
             print_json_line(line)
         elif line["step"] % 50 == 0 or line["step"] in (1, steps):
             extra = f", {line['seconds']:.2f} s a step" if "seconds" in line else ""

@@ -12,7 +12,7 @@ from model.geometry import Geometry
 from model.tiny import TinyTransformer
 from model.training.config import TrainConfig
 from model.training.examples import Augment
-from model.training.theatre_clips import TheatreClips, World
+from model.training.theatre_clips import Split, TheatreClips, World
 from model.training.vae import VaeConfig
 
 
@@ -23,9 +23,9 @@ class _Strict(BaseModel):
 class Text(_Strict):
     """Sizes of a fresh small text encoder, which learns with the transformer."""
 
-    dim: int = Field(128, ge=1)
-    length: int = Field(24, ge=1)
-    words: int = Field(4096, ge=2)
+    dim: int = Field(default=128, ge=1)
+    length: int = Field(default=24, ge=1)
+    words: int = Field(default=4096, ge=2)
 
 
 class Fresh(_Strict):
@@ -56,9 +56,9 @@ class BackboneChoice(_Strict):
 class Size(_Strict):
     """Size of a clip; the width is that of one half of the composite."""
 
-    height_px: int = Field(64, ge=8)
-    width_px: int = Field(64, ge=8)
-    frames: int = Field(21, ge=5)
+    height_px: int = Field(default=64, ge=8)
+    width_px: int = Field(default=64, ge=8)
+    frames: int = Field(default=21, ge=5)
 
 
 class Theatre(_Strict):
@@ -67,7 +67,7 @@ class Theatre(_Strict):
     seed: int = 0
     people: int = Field(2, ge=1, description="most figures in a clip")
 
-    def clips(self, geometry: Geometry, worlds: tuple[World, ...], split: Literal["train", "held_out"]) -> TheatreClips:
+    def clips(self, geometry: Geometry, worlds: tuple[World, ...], split: Split) -> TheatreClips:
         """Return the clips of these worlds."""
         return TheatreClips(geometry, worlds, split, self.seed, self.people)
 
@@ -91,8 +91,8 @@ class Data(Theatre):
 class Samples(_Strict):
     """The sheets that are drawn while training (`training.sample_every`)."""
 
-    count: int = Field(6, ge=1, description="held-out clips on a sheet")
-    steps: int = Field(12, ge=1, description="of the sampler")
+    count: int = Field(default=6, ge=1, description="held-out clips on a sheet")
+    steps: int = Field(default=12, ge=1, description="of the sampler")
 
 
 class TrainingRun(_Strict):

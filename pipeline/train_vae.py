@@ -4,23 +4,24 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from manifests.keys import digest
 from model.composite import left, right
 from model.geometry import Geometry
 from model.training.clips import KeptClips
 from model.training.examples import Augment, example
-from model.training.reconstruct import Reconstruction, reconstruction
+from model.training.reconstruct import Reconstruction, interval, reconstruction
 from model.training.samples import sheet
+from model.training.theatre_clips import Split, World
 from model.training.vae import set_statistics, train_vae
 from pipeline.strict_yaml import read, validate
 from pipeline.train import Share, fill_shelf
-from pipeline.train_config import VaeRun, World
+from pipeline.train_config import VaeRun
 
 HINT = "pipeline/configs/vae.yaml is one to start from"
 _ON_SHEET = 6
@@ -48,6 +49,16 @@ class Verdict:
         """Whether the mean PSNR inside figures reaches `accept_db`."""
         return bool(np.nanmean(self.measured.figure_db) >= self.accept_db)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the means, the interval and the verdict."""
+        low, high = interval(self.measured.figure_db)
+        return {
+            "accepted": self.accepted, "wanted_db": self.accept_db, "clips": len(self.measured.figure_db),
+            "figure_db_mean": round(float(np.nanmean(self.measured.figure_db)), 3),
+            "figure_db_interval": [round(low, 3), round(high, 3)],
+            "whole_db_mean": round(float(np.nanmean(self.measured.whole_db)), 3),
+        }  # fmt: skip
+
 
 class VaeTraining:
     """A config with its data."""
@@ -59,7 +70,7 @@ class VaeTraining:
         self.train = self._kept(run.data.worlds, "train")
         self.held_out = self._kept(run.data.held_out, "held_out")
 
-    def _kept(self, worlds: tuple[World, ...], split: str) -> KeptClips:
+    def _kept(self, worlds: tuple[World, ...], split: Split) -> KeptClips:
         return KeptClips(self.run.data.clips(self.geometry, worlds, split), self.run.folder / "clips")
 
     def prepare(self, share: Share) -> None:
@@ -89,11 +100,10 @@ class VaeTraining:
         numbers = range(len(self.held_out))
         measured = reconstruction(through, self.held_out, self.geometry, numbers)
         verdict = Verdict(measured, self.run.accept_db)
-        told = {
+        told = verdict.as_json() | {
             "figure_db": [round(float(db), 3) for db in measured.figure_db],
             "whole_db": [round(float(db), 3) for db in measured.whole_db],
-            "said": str(measured), "accepted": verdict.accepted, "clips": digest(self.held_out.digest),
-        }  # fmt: skip
+        }
         (folder / "measured.json").write_text(json.dumps(told, indent=2) + "\n")
         self._sheet(through, list(numbers)[:: max(1, len(numbers) // _ON_SHEET)][:_ON_SHEET])
         return verdict

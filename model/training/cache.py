@@ -33,7 +33,6 @@ class LatentCache:
         geometry: Size of the clips.
         augment: How examples are varied.
         folder: Where latents lie, each recipe in a folder of its own.
-        vae_digest: Of the VAE's weights.
         variants: Examples of each clip (K).
         seed: Of the augmentations.
     """
@@ -46,14 +45,13 @@ class LatentCache:
         augment: Augment,
         folder: Path,
         *,
-        vae_digest: str,
         variants: int = 1,
         seed: int = 0,
     ) -> None:
         self.clips, self.backbone, self.geometry, self.augment = clips, backbone, geometry, augment
         self.variants, self.seed = variants, seed
         recipe = {
-            "example": EXAMPLE, "clips": clips.digest, "vae": vae_digest, "variants": variants, "seed": seed,
+            "example": EXAMPLE, "clips": clips.digest, "vae": backbone.vae_digest, "variants": variants, "seed": seed,
             "augment": vars(augment), "prefix": geometry.prefix_frames, "size": [geometry.height_px, geometry.width_px],
         }  # fmt: skip
         self.digest = digest(recipe)

@@ -149,7 +149,8 @@ def load(folder: Path, step: int, now: State) -> dict[str, Tensor]:
             f"{at(folder, step)} was trained on {_told(then.sources)}, and now it is given {_told(begun)}; give it the "
             "same samples, add others as a later phase, or train in another folder"
         )
-    return safetensors.torch.load_file(at(folder, step) / TRAINER)
+    tensors: dict[str, Tensor] = safetensors.torch.load_file(at(folder, step) / TRAINER)
+    return tensors
 
 
 def read_state(checkpoint: Path) -> State:

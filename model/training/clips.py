@@ -35,7 +35,10 @@ class Clip:
 class Clips(Protocol):
     """Clips by number."""
 
-    digest: str
+    @property
+    def digest(self) -> str:
+        """Of all that the clips depend on."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,7 @@ def _header(path: Path) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=512)
-def _opened(path: Path, digest: str) -> tuple[safe_open, list[str]]:
+def _opened(path: Path, digest: str) -> tuple[Any, list[str]]:
     """Open a shard once a process: it is mapped, not loaded."""
     if not path.exists():
         raise ShelfError(f"{path} is not there yet: fill the shelf first")

@@ -37,9 +37,10 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with its tensors on `device`."""
-        image = None if self.image is None else self.image.to(device)
-        tensors = (t.to(device) for t in (self.target, self.cond, self.mask, self.loss_mask))
-        return Batch(*tensors, prompts=self.prompts, image=image)
+        return Batch(
+            self.target.to(device), self.cond.to(device), self.mask.to(device), self.loss_mask.to(device), self.prompts,
+            None if self.image is None else self.image.to(device),
+        )  # fmt: skip
 
 
 class Source(Protocol):
@@ -86,7 +87,7 @@ class PoseDriven:
         Both halves are noised with the same sigma; what is predicted on the right is ignored.
         """
         noisy = interpolate(batch.target, noise, sigma)
-        text = backbone.text.encode(batch.prompts)
+        text = backbone.text.encode(batch.prompts).to(batch.target.device)
         predicted = backbone.velocity(noisy, sigma, batch.cond, batch.mask, text, batch.image)
         return masked_error(predicted, velocity(batch.target, noise), batch.loss_mask)
 

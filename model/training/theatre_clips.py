@@ -11,6 +11,7 @@ from manifests.theatre.scene import Take, render
 from model.geometry import Geometry
 from model.training.clips import Clip
 
+Split = Literal["train", "held_out"]
 RENDERED = "1"
 """Version of how clips are rendered for training: a new one makes all of them anew."""
 
@@ -38,7 +39,7 @@ class TheatreClips:
 
     geometry: Geometry
     worlds: tuple[World, ...]
-    split: Literal["train", "held_out"]
+    split: Split
     seed: int = 0
     people: int = 2
     digest: str = field(init=False)
@@ -69,4 +70,4 @@ class TheatreClips:
         seen = render(take, size.frames, size.fps, size.height_px, size.width_px, lead_in_frames=size.prefix_frames)
         skeleton = np.zeros((size.frames, self.people, *seen.skeleton.shape[2:]), np.float32)
         skeleton[:, : seen.skeleton.shape[1]] = seen.skeleton
-        return Clip(seen.frames, skeleton, seen.masks.any(axis=1), describe(take))
+        return Clip(seen.frames, skeleton, np.asarray(seen.masks.any(axis=1)), describe(take))

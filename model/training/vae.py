@@ -129,7 +129,7 @@ def train_vae(
         video, weight = crops(config, clips, geometry, step)
         loss = _loss(config, vae, video, weight, step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         step += 1
@@ -168,8 +168,9 @@ def _loss(config: VaeConfig, vae: AutoencoderKLWan, video: Tensor, weight: Tenso
         drawn = latent + config.noise * torch.randn(latent.shape, generator=noise)
         got = vae.decode(drawn.to(video.dtype)).sample
     error = got.float() - video
-    near = (weight * (error.square() + 0.1 * error.abs())).sum() / weight.expand_as(error).sum()
-    return near + config.hold * latent.float().square().mean()
+    near: Tensor = (weight * (error.square() + 0.1 * error.abs())).sum() / weight.expand_as(error).sum()
+    held: Tensor = config.hold * latent.float().square().mean()
+    return near + held
 
 
 def _channels_last(vae: AutoencoderKLWan) -> AutoencoderKLWan:
