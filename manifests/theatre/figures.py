@@ -10,13 +10,15 @@ from typing import Final
 
 import numpy as np
 
+from manifests.theatre import creatures
+from manifests.theatre.creatures import creature, leg_m, moved
 from manifests.theatre.humans import average, bent, human
 from manifests.theatre.motion import Array, Figure, Motion, Performance
 from manifests.theatre.names import UnknownName, numbered, numbers
 from manifests.theatre.points import COUNT, Markers
-from manifests.theatre.rig import Rig, pose
+from manifests.theatre.rig import Pose, Rig, pose
 
-KINDS: Final = ("human",)
+KINDS: Final = ("human", *creatures.KINDS)
 
 
 @dataclass(frozen=True)
@@ -57,18 +59,38 @@ def perform(figure: Figure, motion: Motion) -> Performance:
         UnknownName: The figure is none of `names`.
     """
     made = _made(figure.name)
-    shift = motion.translation * np.float32(figure.leg_m)
-    moved = pose(made.rig, bent(made.rig.joints, motion.rotations, motion.curl), shift)
-    points = made.markers.carried(moved) if made.markers else _of_average(figure, motion)
-    return Performance(moved.carry(made.rig.vertices, made.rig.bone), points, np.ones(COUNT, np.bool_))
+    if made.markers is None:
+        return Performance(moved(figure.kind, made.rig, motion), _of_average(figure, motion), np.ones(COUNT, np.bool_))
+    posed = _posed(made.rig, motion, figure.leg_m)
+    vertices = posed.carry(made.rig.vertices, made.rig.bone)
+    return Performance(vertices, made.markers.carried(posed), np.ones(COUNT, np.bool_))
+
+
+def _posed(rig: Rig, motion: Motion, leg_m: float) -> Pose:
+    """Return the pose of a human rig."""
+    return pose(rig, bent(rig.joints, motion.rotations, motion.curl), motion.translation * np.float32(leg_m))
+
+
+def _of_average(figure: Figure, motion: Motion) -> Array:
+    """Return the points `[T, 133, 3]` m of the average human in the motion, scaled to the figure's leg length."""
+    driver = average()
+    leg_m = _human_leg_m(driver.rig)
+    points: Array = driver.markers.carried(_posed(driver.rig, motion, leg_m)) * np.float32(figure.leg_m / leg_m)
+    return points
+
+
+def _human_leg_m(rig: Rig) -> float:
+    return rig.length("left_hip", "left_knee", "left_ankle")
 
 
 @lru_cache(maxsize=256)
 def _made(name: str) -> _Made:
-    _, number = numbered(name, KINDS, "figure")
-    made = human(name, number)
-    rig = made.rig
-    return _Made(_figure(name, "human", rig, rig.length("left_hip", "left_knee", "left_ankle")), rig, made.markers)
+    kind, number = numbered(name, KINDS, "figure")
+    if kind == "human":
+        made = human(name, number)
+        return _Made(_figure(name, kind, made.rig, _human_leg_m(made.rig)), made.rig, made.markers)
+    rig = creature(name, kind, number)
+    return _Made(_figure(name, kind, rig, leg_m(rig)), rig, None)
 
 
 def _figure(name: str, kind: str, rig: Rig, leg_m: float) -> Figure:
@@ -76,12 +98,3 @@ def _figure(name: str, kind: str, rig: Rig, leg_m: float) -> Figure:
     for array in (vertices, rig.faces, rig.part):
         array.setflags(write=False)  # it is handed to everybody who asks for this name
     return Figure(name, kind, vertices, rig.faces, rig.part, rig.paints, leg_m, float(vertices[:, 1].max()))
-
-
-def _of_average(figure: Figure, motion: Motion) -> Array:
-    return np.zeros((len(motion), COUNT, 3), np.float32)
-
-
-@lru_cache(maxsize=1)
-def _average_leg_m() -> float:
-    return average().rig.length("left_hip", "left_knee", "left_ankle")

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from mannequin import Mannequin  # type: ignore[import-untyped]
+from mannequin import Mannequin
 
 from manifests.theatre import wardrobe
 from manifests.theatre.motion import JOINTS, PARENTS, Array, Paint
@@ -203,10 +203,8 @@ def _assembled(body: Body, clothes: dict[str, Paint], head: wardrobe.Head | None
     tips = {}
     for side, out in (("left", 1), ("right", -1)):
         for finger in FINGERS:
-            last = at[f"{side}_{finger}3"].vertices
-            tips[f"{side}_{finger}"] = last[
-                (last @ np.array([out, 0, 1 if finger == "thumb" else 0], np.float32)).argmax()
-            ]
+            last, ahead = at[f"{side}_{finger}3"].vertices, finger == "thumb"
+            tips[f"{side}_{finger}"] = last[(last @ np.array([out, 0, ahead], np.float32)).argmax()]
     return Human(rig, markers(rig, at["head"], (at["left_ankle"], at["left_foot"]), tips))
 
 
@@ -229,5 +227,5 @@ def bent(joints: tuple[str, ...], body_rotations: Array, curl: Array) -> Array:
                 bend = np.array([x, mirror * y, mirror * z])
                 angle = float(np.linalg.norm(bend))
                 index = joints.index(f"{hand}_{finger}{knuckle + 1}")
-                local[:, index] = matrices(about(bend / angle, angle * curl[:, side]))
+                local[:, index] = matrices(about(bend / angle, angle * curl[:, side].astype(np.float64)))
     return local

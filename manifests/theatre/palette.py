@@ -54,11 +54,11 @@ def shade(rng: np.random.Generator, family: int) -> Colour:
 
 def paint(rng: np.random.Generator, first: Colour, second: Colour, plain: float, size_m: float = 1.0) -> Paint:
     """Draw a paint of two colours: without a pattern with probability `plain`, else one whose period suits a figure of
-    height `size_m`."""
+    height `size_m`, and is wide enough to be told at 64 px."""
     if rng.random() < plain:
         return Paint(first, first)
     pattern = ("stripes", "hoops", "dots", "checks")[rng.integers(4)]
-    return Paint(first, second, pattern, float(size_m * rng.uniform(0.06, 0.13)))
+    return Paint(first, second, pattern, float(max(0.12, size_m * rng.uniform(0.08, 0.14))))
 
 
 def darker(colour: Colour, share: float = 0.6) -> Colour:

@@ -86,7 +86,8 @@ def on_head(head: Mesh, around: NDArray[np.floating], up: NDArray[np.floating]) 
     gap = np.einsum("fi,fi->f", corners[:, 0], normal) - start @ normal.T
     leaves = speed > 1e-12
     distance = np.where(leaves, gap / np.where(leaves, speed, 1), np.inf).min(axis=1)
-    return (start + ray * np.maximum(distance, 0)[:, None]).astype(np.float32)
+    points: Array = (start + ray * np.maximum(distance, 0)[:, None]).astype(np.float32)
+    return points
 
 
 def markers(rig: Rig, head: Mesh, foot: tuple[Mesh, Mesh], tips: dict[str, Array]) -> Markers:

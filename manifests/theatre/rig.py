@@ -103,7 +103,7 @@ class Assembly:
         """Return the rig, set down so that its lowest corner is at y = 0 and its root above the origin."""
         places = np.stack(list(self._places.values()))
         low = min(float(mesh.vertices[:, 1].min()) for _, mesh, _ in self._meshes)
-        places = places - np.float32([places[0, 0], low, places[0, 2]])
+        places = places - np.array([places[0, 0], low, places[0, 2]]).astype(np.float32)
         offsets = places.copy()
         offsets[1:] -= places[self._parents[1:]]
         was = list(self._places.values())

@@ -42,9 +42,8 @@ def ellipsoid(centre: ArrayLike, radii: ArrayLike, rings: int = 7, sectors: int 
     polar = np.linspace(0, np.pi, rings + 1)
     outline = np.stack([np.sin(polar), -np.cos(polar)], axis=1)
     mesh = _turned_on_a_lathe(outline, sectors)
-    return Mesh(
-        (mesh.vertices * np.asarray(radii, np.float32) + np.asarray(centre, np.float32)).astype(np.float32), mesh.faces
-    )
+    grown = mesh.vertices * np.asarray(radii, np.float32) + np.asarray(centre, np.float32)
+    return Mesh(grown.astype(np.float32), mesh.faces)
 
 
 def capsule(start: ArrayLike, end: ArrayLike, start_m: float, end_m: float | None = None, sectors: int = 10) -> Mesh:
@@ -81,7 +80,9 @@ def _turned_on_a_lathe(outline: NDArray[np.float64], sectors: int) -> Mesh:
     ring = outline[1:-1]
     x, z = ring[:, :1] * np.cos(angle), ring[:, :1] * np.sin(angle)
     y = np.broadcast_to(ring[:, 1:], x.shape)
-    vertices = [[(0, outline[0, 1], 0)], np.stack([x, y, z], axis=-1).reshape(-1, 3), [(0, outline[-1, 1], 0)]]
+    poles = np.zeros((2, 3))
+    poles[:, 1] = outline[[0, -1], 1]
+    vertices = np.concatenate([poles[:1], np.stack([x, y, z], axis=-1).reshape(-1, 3), poles[1:]])
     faces = []
     last = 1 + len(ring) * sectors
     for i in range(sectors):
@@ -90,7 +91,7 @@ def _turned_on_a_lathe(outline: NDArray[np.float64], sectors: int) -> Mesh:
         for row in range(len(ring) - 1):
             low, high = 1 + row * sectors, 1 + (row + 1) * sectors
             faces += [(low + i, high + i, high + j), (low + i, high + j, low + j)]
-    return Mesh(np.concatenate(vertices).astype(np.float32), np.array(faces, np.int32))
+    return Mesh(vertices.astype(np.float32), np.array(faces, np.int32))
 
 
 def _along(mesh: Mesh, start: ArrayLike, end: ArrayLike) -> Mesh:

@@ -37,8 +37,8 @@ def dress(rng: np.random.Generator, number: int, height_m: float) -> dict[str, P
     top, bottom = palette.shade(rng, one), palette.shade(rng, two)
     bare = palette.SKINS[rng.integers(len(palette.SKINS))]
     skin = Paint(bare, bare)
-    shirt = palette.paint(rng, top, bottom if rng.random() < 0.5 else (0.95, 0.95, 0.95), 0.5, height_m)
-    plain_top, trousers = Paint(top, top), palette.paint(rng, bottom, palette.darker(bottom, 0.55), 0.75, height_m)
+    shirt = palette.paint(rng, top, bottom if rng.random() < 0.5 else (0.95, 0.95, 0.95), 0.65, height_m)
+    plain_top, trousers = Paint(top, top), palette.paint(rng, bottom, palette.darker(bottom, 0.55), 0.8, height_m)
     sleeves = {0: (skin, skin), 1: (shirt, skin), 2: (shirt, shirt), 3: (plain_top, plain_top)}[int(rng.integers(4))]
     legs = (trousers, trousers if rng.random() < 0.65 else skin)
     leather = (
@@ -85,7 +85,8 @@ def furnish(assembly: Assembly, skull: Mesh, head: Head, skin: Paint) -> None:
         assembly.add("head", mesh, Paint(colour, colour))
 
     def at(around: float, up: float) -> Array:
-        return on_head(skull, np.array([around]), np.array([up]))[0]
+        place: Array = on_head(skull, np.array([around]), np.array([up]))[0]
+        return place
 
     unit = float(size[1])
     for side in (-1, 1):
