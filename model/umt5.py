@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import __version__ as transformers
 
 from manifests.keys import digest as digest_of
 from manifests.keys import sha256_of_file
@@ -99,6 +100,12 @@ class Umt5:
             raise TextError(
                 f"the weights in {self.folder}/text_encoder lack {min(info['missing_keys'])}"
                 f" ({len(info['missing_keys'])} are missing); fetch them again"
+            )
+        table, used = encoder.shared.weight, encoder.encoder.embed_tokens.weight
+        if used.data_ptr() != table.data_ptr() and not torch.equal(used, table):
+            raise TextError(  # transformers 5.0 and 5.1 left it at zeros for Wan's configs, without a word
+                f"the token embedding of {self.folder}/text_encoder was not read by transformers {transformers}; use "
+                "the version in requirements.lock"
             )
         return encoder.to(self.device).eval().requires_grad_(False), tokenizer
 

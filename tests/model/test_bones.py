@@ -212,12 +212,19 @@ def test_a_joint_that_is_never_seen_is_left_out_of_the_chain() -> None:
 
 
 def test_nothing_hangs_on_a_point_below_the_score() -> None:
-    before = walker()
+    before = walker(24)
     wild = before.copy()
-    wild[:, 0, AT("left_elbow")] = (5000, -3000, 0.1)
-    f = Factors(left_upper_arm=1.2, left_forearm=1.2)
+    wild[::2, 0, AT("left_elbow")] = (5000, -3000, 0.1)
+    f = Factors(left_upper_arm=1.2, left_forearm=0.8)
     arm = [*range(LEFT_HAND.start, LEFT_HAND.stop), AT("left_wrist")]
-    np.testing.assert_allclose(scale_bones(wild, f)[:, :, arm], scale_bones(before, f)[:, :, arm], atol=1e-3)
+    error = np.abs(scale_bones(wild, f) - scale_bones(before, f))[:, :, arm].max()
+    assert error < 4.0, f"{error} px"  # what is lost by interpolating a swing; the point itself lies 5000 px away
+
+
+def test_who_is_never_seen_well_is_left_alone() -> None:
+    before = walker()
+    before[..., 2] = 0.1
+    np.testing.assert_array_equal(scale_bones(before, Factors(torso=1.2, head=0.8)), before)
 
 
 def test_each_person_may_have_a_build_of_their_own() -> None:

@@ -115,13 +115,16 @@ def test_prompts_are_cleaned_as_diffusers_does(prompt: str) -> None:
 
 
 def test_weights_under_the_name_that_published_bases_use_give_the_same(base: Path, tmp_path: Path) -> None:
-    """They hold `shared.weight` alone: the embedding must be tied to it, not drawn at random."""
+    """They hold `shared.weight` alone, and a config that says nothing is tied: the encoder's must be it all the same,
+    not zeros (github.com/huggingface/transformers/pull/43880)."""
     folder = shutil.copytree(base, tmp_path / "base")
     path = folder / "text_encoder/model.safetensors"
     tensors = load_file(path)
     table = next(tensors.pop(name) for name in ("shared.weight", "encoder.embed_tokens.weight") if name in tensors)
     tensors.pop("encoder.embed_tokens.weight", None)
     save_file(tensors | {"shared.weight": table}, path, metadata={"format": "pt"})
+    config = folder / "text_encoder/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"tie_word_embeddings": False}))
     wanted = umt5(base, "cpu", torch.float32).encode(PROMPTS[:1])
     assert torch.equal(umt5(folder, "cpu", torch.float32).encode(PROMPTS[:1]), wanted)
 
@@ -231,7 +234,10 @@ def test_a_damaged_file_of_the_cache_is_made_again(damage: str, tmp_path: Path) 
         total = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
         said = {"other shape": total, "other name": total, "other sum": "0" * 64}[damage]
         save_file({"words" if damage == "other name" else "text": rows}, path, metadata={"sha256": said})
-    assert torch.equal(cached.encode(["a bird"]), wanted)
+    damaged = path.read_bytes()
+    with path.open("rb") as reader:
+        assert torch.equal(cached.encode(["a bird"]), wanted)
+        assert reader.read() == damaged  # another who has it open does not see it change under their hands
     assert encoder.asked == ["a bird"] * 2
     assert path.read_bytes() == good
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [path.name]
