@@ -79,8 +79,8 @@ def jack(rng: RNG, times_s: Curve) -> Posture:
     out, high, wide = bump(phase), rng.uniform(1.4, 2.7), rng.uniform(0.12, 0.26)
     for side in BOTH:
         posture.feet[side].place[:, 0] += side * wide * out
-        posture.arms[side] = arm(times_s, 0.3 + (high - 0.3) * out, rng.uniform(0.0, 0.3), rng.uniform(0.1, 0.5), -0.3 * out,
-                                 curl=0.2)  # fmt: skip
+        lift = 0.3 + (high - 0.3) * out
+        posture.arms[side] = arm(times_s, lift, rng.uniform(0.0, 0.3), rng.uniform(0.1, 0.5), -0.3 * out, curl=0.2)
     if jumps:
         posture.place[:, 1] += 0.09 * np.sin(2 * np.pi * phase) ** 2
         for side in BOTH:

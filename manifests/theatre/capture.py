@@ -1,9 +1,9 @@
-"""Captured motions: the `humanoid3d_*` clips that the package pybullet carries, retargeted to the 22 joints of a motion.
+"""Captured motions: the `humanoid3d_*` clips that the package pybullet carries, retargeted to a motion's 22 joints.
 
 The format is DeepMimic's (Peng et al. 2018): JSON with `Frames`, each of 44 numbers: seconds until the next frame; the
 root's place (x, y, z m) and turn (w, x, y, z); then the local turns of chest, neck, right hip, right knee, right ankle,
-right shoulder, right elbow, left hip, left knee, left ankle, left shoulder, left elbow: four numbers each, but one angle
-each for knees and elbows, about z. Its figure looks along x, y is up, and its right is z; its arms hang at rest.
+right shoulder, right elbow, left hip, left knee, left ankle, left shoulder, left elbow: four numbers each, but for
+knees and elbows one angle each, about z. Its figure looks along x, y is up, and its right is z; its arms hang at rest.
 
 Nothing of the package is copied here or imported: only its folder is looked up.
 """
@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from manifests.errors import UserError
+from manifests.theatre import grounding
 from manifests.theatre import rotations as turn
 from manifests.theatre.motion import JOINTS
 from manifests.theatre.rotations import Quaternions, Vectors
@@ -56,10 +57,8 @@ _BALLS: Final = {
 }  # fmt: skip
 _HINGES: Final = {"right_knee": 20, "right_elbow": 29, "left_knee": 34, "left_elbow": 43}
 
-# the figure of the files, humanoid.urdf at a quarter: hip to knee and knee to ankle, and the ankle above the sole, m
+# the figure of the files, humanoid.urdf at a quarter: hip to knee and knee to ankle
 _LEG_M: Final = (1.686184 + 1.639480) / 4
-_ANKLE_M: Final = (0.09 + 0.22 / 2) / 4
-_PELVIS_M: Final = _LEG_M + _ANKLE_M
 
 # from arms stretched out to arms hanging
 _HANG: Final = {"left": turn.about(turn.Z, -np.pi / 2), "right": turn.about(turn.Z, np.pi / 2)}
@@ -104,7 +103,7 @@ def folder() -> Path:
     if found is None or found.origin is None:
         raise CaptureError(
             "captured motions come from the package pybullet, which is not installed: "
-            "pip install pybullet==3.2.7 (extra `demo`), or use motions named own-..."
+            "pip install pybullet==3.2.7 (extra `demo`), or use motions of our own, such as wave-042"
         )
     return Path(found.origin).parent / "data" / "motions"
 
@@ -129,8 +128,9 @@ def read(path: Path) -> Clip:
     times = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
     moving = _moving(frames)
     turns = np.stack([moving[joint] if joint in moving else _still(len(frames)) for joint in JOINTS], axis=1)
-    moved = (frames[:, 1:4] - np.array([0.0, _PELVIS_M, 0.0])) / _LEG_M
-    return Clip(times, turns, _axes(moved), np.full((len(frames), 2), _REST_CURL), cyclic)
+    moved = _axes(frames[:, 1:4]) / _LEG_M
+    moved[:, 1] = grounding.carried(turns, moved[:, 1])
+    return Clip(times, turns, moved, np.full((len(frames), 2), _REST_CURL), cyclic)
 
 
 def _frames(path: Path) -> tuple[Vectors, bool]:

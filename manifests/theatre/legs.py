@@ -43,7 +43,7 @@ class Foot:
         mirror = MIRROR if side < 0 else np.ones(3)
         pivot = np.where(self.pitch[:, None] > 0, _BALL * mirror, _HEEL * mirror)
         lifted = pivot - turn.rotate(turn.about(turn.X, self.pitch), pivot)
-        return ANKLE * mirror + self.place + turn.rotate(self.flat(), lifted)
+        return np.asarray(ANKLE * mirror + self.place + turn.rotate(self.flat(), lifted))
 
 
 def _reach() -> tuple[float, float, float, float]:

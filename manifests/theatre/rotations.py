@@ -24,7 +24,7 @@ def unit(quaternions: Quaternions) -> Quaternions:
 def about(axis: Vectors, angle: float | Vectors) -> Quaternions:
     """Return the turn by `angle` radians `[...]` about the unit vector `axis` `[3]` or `[..., 3]`."""
     half = np.asarray(angle, np.float64)[..., None] / 2
-    return np.concatenate([np.cos(half), np.sin(half) * axis], axis=-1)
+    return np.asarray(np.concatenate([np.cos(half), np.sin(half) * axis], axis=-1))
 
 
 def multiply(first: Quaternions, second: Quaternions) -> Quaternions:
@@ -44,7 +44,7 @@ def multiply(first: Quaternions, second: Quaternions) -> Quaternions:
 
 def inverse(quaternions: Quaternions) -> Quaternions:
     """Return the turn back of unit quaternions."""
-    return quaternions * np.array([1.0, -1.0, -1.0, -1.0])
+    return np.asarray(quaternions * np.array([1.0, -1.0, -1.0, -1.0]))
 
 
 def rotate(quaternions: Quaternions, vectors: Vectors) -> Vectors:

@@ -54,7 +54,7 @@ def resting(rng: RNG, times_s: Curve) -> Arm:
 
 
 def standing(rng: RNG, times_s: Curve) -> Posture:
-    """Return somebody who stands in their own way: feet, back, head and arms as drawn, breathing and swaying a little."""
+    """Return somebody who stands in their own way: feet, back, head and arms as drawn, never quite still."""
     wide, ahead = rng.uniform(-0.03, 0.13), rng.uniform(-0.06, 0.06)
     still = np.zeros_like(times_s)
     feet = {}
