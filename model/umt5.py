@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -23,6 +24,7 @@ from model.text import TextError
 LENGTH: Final = 512  # what Wan's transformer was trained with
 # Wan's pipeline mends prompts with ftfy where it is installed, and not elsewhere
 _mend = importlib.import_module("ftfy").fix_text if importlib.util.find_spec("ftfy") else None
+_MENDER: Final = None if _mend is None else version("ftfy")
 
 
 class Umt5:
@@ -55,11 +57,11 @@ class Umt5:
 
     @cached_property
     def digest(self) -> str:
-        """Of the files of both parts, byte for byte, the dtype, and whether ftfy mends prompts: some seconds, once."""
+        """Of the files of both parts, byte for byte, the dtype, and the ftfy that mends prompts: some seconds, once."""
         files = [*self._files("text_encoder", "*.json"), *self._files("text_encoder", "*.safetensors")]
         sums = {str(f.relative_to(self.folder)): sha256_of_file(f) for f in files + self._files("tokenizer", "*")}
         return digest_of(
-            {"text": "umt5", "length": self.length, "dtype": str(self.dtype), "ftfy": _mend is not None, "files": sums}
+            {"text": "umt5", "length": self.length, "dtype": str(self.dtype), "ftfy": _MENDER, "files": sums}
         )
 
     @torch.no_grad()
