@@ -1,8 +1,8 @@
 """How near a posture comes to the ground: the lowest point of a body of balls and foot corners on the 22 joints.
 
 Two bodies of unlike proportions, in the same posture and with their pelvises equally high, do not meet the ground
-alike: one floats or the other sinks in. So a captured posture is carried over with its clearance: as far above the ground as
-the captured body was, so far is the average one.
+alike: one floats or the other sinks in. So a captured posture is carried over with its clearance: as far above the
+ground as the captured body was, so far is the average one.
 """
 
 from dataclasses import dataclass
