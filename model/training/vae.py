@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from manifests.errors import UserError
 from model.bones import normalise
 from model.composite import joined
 from model.driving import blank_prefix
@@ -25,6 +27,11 @@ from model.skeleton import Points, frames_of
 from model.tiny import TinyVae, new_vae
 from model.training.clips import Clips
 from model.training.examples import Augment, example, pixels
+from model.training.muon import MuonAdamW
+
+
+class VaeError(UserError):
+    """A VAE's training cannot go on from what lies in its folder."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,8 @@ class VaeConfig:
     batch: int = 8
     crop_px: int = 32
     frames: int = 5
-    lr: float = 2e-3
-    warmup: int = 100
+    lr: float = 5e-3
+    warmup: int = 50
     noise: float = 0.1
     hold: float = 1e-3
     figure_weight: float = 4.0
@@ -119,19 +126,17 @@ def train_vae(
     """Train, or go on training, and return the VAE with the mean weights and the latents' statistics set."""
     folder.mkdir(parents=True, exist_ok=True)
     vae = _channels_last(new_vae(config.sizes, config.seed))
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = MuonAdamW(vae, config.lr)
     mean = {name: value.detach().clone() for name, value in vae.state_dict().items()}
-    step = _resume(folder, vae, optimizer, mean)
+    step = _resume(folder, config, vae, optimizer, mean)
     started, log = time.perf_counter(), (folder / "metrics.jsonl").open("a")
     while step < config.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
         video, weight = crops(config, clips, geometry, step)
         loss = _loss(config, vae, video, weight, step)
-        optimizer.zero_grad(set_to_none=True)
+        vae.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        optimizer.step(learning_rate(config, step))
         step += 1
         decay = min(config.ema, (1 + step) / (10 + step))
         with torch.no_grad():
@@ -194,28 +199,35 @@ def set_statistics(vae: AutoencoderKLWan, clips: Clips, geometry: Geometry, coun
     vae.register_to_config(latents_mean=whole.mean(dim=1).tolist(), latents_std=whole.std(dim=1).tolist())
 
 
-def _save(folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: torch.optim.AdamW,
-          mean: dict[str, Tensor], step: int) -> None:  # fmt: skip
+def _save(
+    folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: MuonAdamW, mean: dict[str, Tensor], step: int
+) -> None:
     tensors = {f"raw.{name}": value for name, value in vae.state_dict().items()}
     tensors |= {f"mean.{name}": value for name, value in mean.items()}
-    for name, parameter in vae.named_parameters():
-        for key in ("exp_avg", "exp_avg_sq", "step"):
-            tensors[f"{key}.{name}"] = optimizer.state[parameter][key]
+    tensors |= {f"optimizer.{name}": value for name, value in optimizer.state().items()}
     half = folder / "state.tmp"
     whole = {name: value.contiguous() for name, value in tensors.items()}
-    save_file(whole, half, metadata={"step": str(step), "config": json.dumps(asdict(config))})
+    save_file(whole, half, metadata={"step": str(step), "config": _told(config)})
     half.replace(folder / "state.safetensors")
 
 
-def _resume(folder: Path, vae: AutoencoderKLWan, optimizer: torch.optim.AdamW, mean: dict[str, Tensor]) -> int:
+def _resume(
+    folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: MuonAdamW, mean: dict[str, Tensor]
+) -> int:
     path = folder / "state.safetensors"
     if not path.exists():
         return 0
+    with safe_open(path, framework="pt") as stored:
+        said = stored.metadata()
+    if said["config"] != _told(config):
+        raise VaeError(f"{path} was trained with another config: train in another folder, or remove this one")
     tensors = load_file(path)
     vae.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("raw.")})
     for name in mean:
         mean[name] = tensors[f"mean.{name}"]
-    for name, parameter in vae.named_parameters():
-        keys = ("exp_avg", "exp_avg_sq", "step")
-        optimizer.state[parameter] = {key: tensors[f"{key}.{name}"] for key in keys}
-    return int(next(iter(optimizer.state.values()))["step"])
+    optimizer.load({name[10:]: value for name, value in tensors.items() if name.startswith("optimizer.")})
+    return int(said["step"])
+
+
+def _told(config: VaeConfig) -> str:
+    return json.dumps(asdict(config), sort_keys=True)
