@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from manifests.theatre import furniture
 from manifests.theatre.camera import Camera
 from manifests.theatre.names import numbered, numbers, seeded
 
@@ -41,10 +42,12 @@ class Room:
     Attributes:
         wall: uint8 `[S, S, 3]`, `WALL` by `WALL`; its middle is where the camera first looks.
         floor: uint8 `[S, S, 3]`, repeated on the ground; None where the wall is all there is.
+        furniture: Colours of the boxes that stand before the wall.
     """
 
     wall: Pixels
     floor: Pixels | None
+    furniture: tuple[Colour, ...] = ()
 
 
 def names(split: str, kinds: tuple[str, ...] = KINDS) -> tuple[str, ...]:
@@ -58,7 +61,7 @@ def names(split: str, kinds: tuple[str, ...] = KINDS) -> tuple[str, ...]:
     return tuple(f"{kind}-{number:03d}" for kind in kinds for number in numbers(split))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def room(name: str, size_px: int) -> Room:
     """Return the background `name`, its wall drawn for a picture of `size_px` rows.
 
@@ -75,8 +78,10 @@ def room(name: str, size_px: int) -> Room:
     if kind == "floor":
         wall = _gradient(rng, side, bend=0.9) if rng.random() < 0.5 else _plain(side, _colour(rng))
         return Room(wall, _boards(rng, side))
-    wall = _checks(rng, side) if kind == "checker" else _clutter(rng, side)
-    return Room(wall, _boards(rng, side) if rng.random() < 0.6 else _checks(rng, side))
+    wall = _checks(rng, side, (4, 13)) if kind == "checker" else _clutter(rng, side)
+    floor = _boards(rng, side) if rng.random() < 0.6 else _checks(rng, side, (2, 6))
+    things = int(rng.integers(3, 9)) if kind == "clutter" else 0
+    return Room(wall, floor, tuple(_colour(rng, 0.8) for _ in range(things)))
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,9 @@ def place(camera: Camera, points: NDArray[np.floating]) -> Place:
 def behind(
     name: str, where: Place, camera: Camera, height_px: int, width_px: int
 ) -> tuple[Pixels, NDArray[np.float32] | None]:
-    """Return what is seen behind the figures, uint8 `[T, H, W, 3]`, and where on the ground each pixel looks, `[T, H, W,
-    2]` x and z m, NaN where it sees no ground; None if the background has none. T is 1 if the camera stands still.
+    """Return what is seen behind the figures, uint8 `[T, H, W, 3]`, and where on the ground each pixel looks, float32
+    `[T, H, W, 2]` x and z m, NaN where it sees no ground; None if the background has none. T is 1 if the camera stands
+    still.
 
     Raises:
         UnknownName: There is no such background.
@@ -107,22 +113,34 @@ def behind(
     still = all(np.ptp(part, axis=0).max() == 0 for part in (camera.rotation, camera.position, camera.focal))
     frames = range(1 if still else len(camera.focal))
     seen = [_frame(scenery, where, camera, t, (height_px, width_px)) for t in frames]
-    ground = None if scenery.floor is None else np.stack([g for _, g in seen])
-    return np.stack([picture for picture, _ in seen]), ground
+    pictures, grounds = np.stack([picture for picture, _ in seen]), np.stack([ground for _, ground in seen])
+    if scenery.furniture:
+        things = furniture.furniture(name, scenery.furniture, camera, *_axes(camera), where.wall_m)
+        for t in frames:
+            sample, colours = furniture.seen(things, camera, t, (height_px, width_px))
+            pictures[t].reshape(-1, 3)[sample] = colours
+            grounds[t].reshape(-1, 2)[sample] = np.nan
+    return pictures, None if scenery.floor is None else grounds
+
+
+def _axes(camera: Camera) -> tuple[Floats, Floats]:
+    """Return the right of the first look and its direction, `[3]` each, along the ground."""
+    first = camera.rotation[0][2]
+    onward = np.array([first[0], 0.0, first[2]]) / np.hypot(first[0], first[2])
+    return np.array([-onward[2], 0.0, onward[0]]), onward
 
 
 def _frame(
     scenery: Room, where: Place, camera: Camera, t: int, size_px: tuple[int, int]
 ) -> tuple[Pixels, NDArray[np.float32]]:
+    """Return the wall and floor as frame `t` sees them, `[H, W, 3]`, and the ground under each pixel, `[H, W, 2]`."""
     height_px, width_px = size_px
     focal_px = camera.focal[t] * height_px
     x = (np.arange(width_px) + 0.5 - width_px / 2) / focal_px
     y = (np.arange(height_px) + 0.5 - height_px / 2) / focal_px
     rows = camera.rotation[t]
     ray = x[None, :, None] * rows[0] + y[:, None, None] * rows[1] + rows[2]  # [H, W, 3] in the world, depth 1
-    first = camera.rotation[0][2]
-    onward = np.array([first[0], 0.0, first[2]]) / np.hypot(first[0], first[2])
-    aside = np.array([-onward[2], 0.0, onward[0]])
+    (aside, onward), first = _axes(camera), camera.rotation[0][2]
     start = camera.position[t] - camera.position[0]
     far = (where.wall_m - start @ onward) / np.maximum(ray @ onward, 1e-3)
     # the middle of the wall is where the first look meets it
@@ -149,9 +167,9 @@ def _mirrored(u: Floats) -> Floats:
 
 def _looked_up(texture: Pixels, u: Floats, v: Floats) -> Pixels:
     rows, columns = texture.shape[:2]
-    return texture[
-        np.minimum((v * rows).astype(np.int64), rows - 1), np.minimum((u * columns).astype(np.int64), columns - 1)
-    ]
+    row, column = (v * rows).astype(np.int64), (u * columns).astype(np.int64)
+    found: Pixels = texture[np.minimum(row, rows - 1), np.minimum(column, columns - 1)]
+    return found
 
 
 def _colour(rng: np.random.Generator, most: float = 0.55) -> Colour:
@@ -182,13 +200,15 @@ def _gradient(rng: np.random.Generator, side: int, bend: float) -> Pixels:
     at = (np.arange(side) + 0.5) / side - 0.5
     along = (at[:, None] * np.cos(lean) + at[None, :] * np.sin(lean)) * WALL
     share = np.clip(along / 1.2 + 0.5, 0, 1)[..., None]
-    return (first + (second - first) * share).astype(np.uint8)
+    blend: Pixels = (first + (second - first) * share).astype(np.uint8)
+    return blend
 
 
-def _checks(rng: np.random.Generator, side: int) -> Pixels:
+def _checks(rng: np.random.Generator, side: int, pairs: tuple[int, int]) -> Pixels:
+    """Draw squares of two colours, `pairs` (from, below) of them on a side."""
     first = _colour(rng)
     second = _like(rng, first, 0.6) if rng.random() < 0.5 else _colour(rng)
-    count = 2 * int(rng.integers(4, 13))  # even, so that a repeated floor has no seam
+    count = 2 * int(rng.integers(*pairs))  # even, so that a repeated floor has no seam
     cell = np.arange(side) * count // side
     even = (cell[:, None] + cell[None, :]) % 2 == 0
     return np.where(even[..., None], np.array(first, np.uint8), np.array(second, np.uint8))
@@ -208,7 +228,7 @@ def _clutter(rng: np.random.Generator, side: int) -> Pixels:
     """Fill a wall with shapes from large to small: panels, discs, polygons, bars, frames and rows of books."""
     wall = Image.fromarray(_gradient(rng, side, 0.9) if rng.random() < 0.5 else _plain(side, _colour(rng)))
     pen = ImageDraw.Draw(wall)
-    count = int(rng.integers(40, 110))
+    count = int(rng.integers(90, 220))
     for i in range(count):
         size = side / WALL * (0.55 * (1 - i / count) + 0.08) * rng.uniform(0.4, 1.0, 2)
         x, y = rng.uniform(-0.1, 1.0, 2) * side

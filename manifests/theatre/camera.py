@@ -11,8 +11,8 @@ one name frames a child, a giant and a dog alike.
     moving     like full or half, and the camera pans and zooms slowly, or goes along with the figure
 
 World: x to the figure's left, y up, z to where it faces, metres. View: x right, y down, z forward, metres. Picture:
-`centre + focal * (x, y) / z` px from its top left corner; the focal length is in heights of the picture, so that a camera
-serves every size of one shape.
+`centre + focal * (x, y) / z` px from its top left corner; the focal length is in heights of the picture, so that a
+camera serves every size of one shape.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from manifests.theatre.names import numbered, seeded
 Floats = NDArray[np.float64]
 
 FRAMINGS: Final = ("frontal", "full", "half", "portrait", "moving")
-FROM_HEIGHT: Final = {"half": 0.5, "portrait": 0.76}
+FROM_HEIGHT: Final = {"half": 0.5, "portrait": 0.68}
 """Of the whole, only what is above this share of the height in rest is framed."""
 FOLLOWED: Final = 0.35
 """A camera goes along with a figure that travels farther than this share of its height: it would else be a dot."""
@@ -157,9 +157,9 @@ def _turned(yaw: float, pitch: float, roll: float) -> Floats:
 
 
 def _eye(seen: Floats, look: _Look, aspect: float) -> Floats:
-    """Return the place of the eye, in view directions, that is nearest while all of `seen` `[N, 3]` stays in the frame.
+    """Return the place of the eye, in view directions, that is nearest while all of `seen` `[N, 3]` stay in the frame.
 
-    A point (x, y, z), seen from (ex, ey, -d), is within the share m of the half width w when |x - ex| * f <= m*w*(z + d).
+    A point (x, y, z), seen from (ex, ey, -d), is within the share m of the half width w if |x - ex| * f <= m*w*(z + d).
     Over all points that is A - f*ex <= m*w*d and B + f*ex <= m*w*d with A = max(f*x - m*w*z), B = max(-f*x - m*w*z); so
     d = (A + B) / (2*m*w) at least, and then any ex between (A - m*w*d) / f and (m*w*d - B) / f. Likewise for y.
     """

@@ -95,7 +95,7 @@ def corner_normals(vertices: Array, faces: NDArray[np.integer]) -> Array:
 
 
 def contact_shadow(vertices: Array, height_m: float, ground: Array) -> Array:
-    """Return how dark the ground is, `[N]` from 0 to 1, at the places `[N, 2]` (x, z m), under a body whose vertices are
+    """Return how dark the ground is, `[N]` from 0 to 1, at the places `[N, 2]` (x, z m), under a body with vertices
     `[V, 3]`: full where it touches, gone at a third of the figure's height, with a soft edge."""
     weight = np.exp(-np.maximum(vertices[:, 1], 0) / (_REACH * height_m))
     low = vertices[weight > 0.05][:, [0, 2]]
@@ -104,7 +104,7 @@ def contact_shadow(vertices: Array, height_m: float, ground: Array) -> Array:
     pad = 0.12 * height_m
     start, cell = low.min(axis=0) - pad, (np.ptp(low, axis=0) + 2 * pad) / _GRID
     span = [(start[i], start[i] + cell[i] * _GRID) for i in range(2)]
-    there, _, _ = np.histogram2d(*low.T, bins=_GRID, range=span, weights=weight[weight > 0.05])
+    there, _, _ = np.histogram2d(low[:, 0], low[:, 1], bins=_GRID, range=span, weights=weight[weight > 0.05])
     blur = np.exp(-0.5 * (np.arange(_GRID)[:, None] - np.arange(_GRID)) ** 2 * (cell[:, None, None] / pad * 2.5) ** 2)
     soft = blur[0] @ there @ blur[1]
     soft = soft / max(float(np.sort(soft, axis=None)[-_GRID]), 1e-9)

@@ -1,8 +1,8 @@
 """Triangles to pixels: a z-buffer rasteriser in numpy, over all triangles of many frames at once.
 
 Picture: x px to the right, y px down, the top left corner of the picture is (0, 0), and the pixel in row i and column j
-is the square [j, j + 1) x [i, i + 1). Its sample is its centre. A point of the view (x right, y down, z forward, metres)
-falls on `centre + focal * (x, y) / z`.
+is the square [j, j + 1) x [i, i + 1). Its sample is its centre. A point of the view (x right, y down, z forward, in
+metres) falls on `centre + focal * (x, y) / z`.
 
 Corners are rounded to 1/256 px and everything about coverage is then computed in whole numbers: the sign of an edge is
 exact, and a sample on an edge belongs to one of the two triangles that share it (the top-left rule of Direct3D 11 and
@@ -59,8 +59,8 @@ class _Triangles:
 
 
 def rasterise(
-    view: NDArray[np.floating], faces: NDArray[np.integer], focal_px: NDArray[np.floating], height_px: int, width_px: int,
-    near_m: float = NEAR_M,
+    view: NDArray[np.floating], faces: NDArray[np.integer], focal_px: NDArray[np.floating],
+    height_px: int, width_px: int, near_m: float = NEAR_M,
 ) -> Hits:  # fmt: skip
     """Return what is seen at the centre of each pixel.
 
@@ -91,7 +91,7 @@ def rasterise(
         return Hits(samples, samples, np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
     winner = (_LOW - (best[samples] & _LOW)).astype(np.int64)
     face, weights, nearness = (np.concatenate(column)[winner] for column in zip(*found, strict=True))
-    return Hits(samples, face, weights, 1 / nearness)
+    return Hits(samples, face, weights, (1 / nearness).astype(np.float32))
 
 
 def _on_picture(view: Floats, focal_px: Floats, size_px: tuple[int, int]) -> tuple[Ints, Ints]:
@@ -182,8 +182,9 @@ def _covered(these: _Triangles, height_px: int, width_px: int) -> Iterator[tuple
 
 
 def _edges(x: Ints, y: Ints) -> tuple[Ints, Ints]:
-    """Return `[3, 3, K]`, for the edge opposite to each corner a, b, c: a*x + b*y + c is twice the area between the edge
-    and a point on the triangle's side; and `[3, K]` the least that it must be for a sample to belong to the triangle."""
+    """Return `[3, 3, K]`, for the edge opposite to each corner a, b, c: a*x + b*y + c is twice the area between that
+    edge and a point, above zero on the triangle's side; and `[3, K]`, the least that it must be for a sample to belong
+    to the triangle."""
     edges, least = np.empty((3, 3, len(x)), np.int64), np.empty((3, len(x)), np.int64)
     for corner in range(3):
         p, q = (corner + 1) % 3, (corner + 2) % 3

@@ -1,7 +1,7 @@
 """A take: who does what, where, seen how; and its picture with the exact truth.
 
-Everything that a take shows follows from its names, so a take can be rendered alone, anywhere, at any size, and the true
-answer to "this figure in that motion" is one more take.
+Everything that a take shows follows from its names, so a take can be rendered alone, anywhere, at any size, and the
+true answer to "this figure in that motion" is one more take.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from manifests.theatre import figures, motions
 from manifests.theatre.background import behind, place
 from manifests.theatre.camera import Camera
 from manifests.theatre.light import Light, contact_shadow, corner_normals, face_normals, light, shade
-from manifests.theatre.motion import Array, Figure, Performance
+from manifests.theatre.motion import JOINTS, Array, Figure, Motion, Performance
 from manifests.theatre.paint import painted
 from manifests.theatre.raster import Hits, rasterise
 
@@ -25,10 +25,10 @@ LAYOUTS: Final = ("side", "crossing")
 SEEN: Final = 1.0
 HIDDEN: Final = 0.6
 """Score of a point that lies in the picture, but behind the figure itself or another one."""
-# How deep under the figure's own surface a point may lie and still count as seen, in heights of the figure: the 133
-# points are joints inside the body, those of the face and the hands nearly on it.
-_DEEP: Final = np.repeat(
-    [0.03, 0.06, 0.05, 0.05, 0.10, 0.06, 0.06, 0.04, 0.02, 0.04], [3, 2, 2, 4, 2, 2, 2, 6, 68, 42]
+# How far from a point, on the body at rest, the skin before it may be for the point to count as seen, in heights of the
+# figure: nose and eyes, ears, shoulders, elbows and wrists, hips, knees, ankles, feet, face, hands. Joints lie inside.
+_NEAR: Final = np.repeat(
+    [0.05, 0.06, 0.11, 0.06, 0.13, 0.09, 0.07, 0.07, 0.05, 0.05], [3, 2, 2, 4, 2, 2, 2, 6, 68, 42]
 ).astype(np.float32)
 
 
@@ -90,9 +90,10 @@ class Rendered:
 
     Attributes:
         frames: uint8 `[T, H, W, 3]`.
-        skeleton: float32 `[T, P, 133, 3]`: x px, y px (0 is the left or top edge of the picture, a pixel is 1 wide), score: `SEEN`, `HIDDEN`, or 0 with x = y = 0 where a point is
-            outside the picture or the figure has none. For a figure that is not human, the points are those of the
-            human who drives it: they need not lie on it, so only another figure hides them.
+        skeleton: float32 `[T, P, 133, 3]`: x px, y px (0 is the left or top edge of the picture, a pixel is 1 wide) and
+            score: `SEEN`, `HIDDEN`, or 0 with x = y = 0 where a point is outside the picture or the figure has none.
+            For a figure that is not human, the points are those of the human who drives it: they need not lie on it,
+            so only another figure hides them.
         masks: bool `[T, P, H, W]`, the pixels of which a figure covers more than half; no pixel is in two masks.
     """
 
@@ -113,7 +114,13 @@ class _Staged:
 
     @property
     def vertices(self) -> Array:
+        """`[T, V, 3]` m."""
         return np.concatenate([act.vertices for act in self.acts], axis=1)
+
+    @property
+    def at_rest(self) -> Array:
+        """`[V, 3]` m, each figure at its own origin."""
+        return np.concatenate([figure.vertices for figure in self.cast])
 
 
 def render(
@@ -136,8 +143,8 @@ def render(
     """
     if min(frames, height_px, width_px, samples) < 1 or not 0 <= lead_in_frames < max(frames, 1) or not fps > 0:
         raise TakeError(
-            f"cannot render {frames} frames of {width_px}x{height_px} px at {fps} fps with {lead_in_frames} of lead-in and {samples} samples: "
-            "all but the lead-in must be above 0, and the lead-in shorter than the clip"
+            f"cannot render {frames} frames of {width_px}x{height_px} px at {fps} fps with {lead_in_frames} frames of "
+            f"lead-in and {samples} samples a pixel: give numbers above 0, and a lead-in from 0 to {frames - 1} frames"
         )
     lit = light(take.light)
     staged = _stage(take, frames, fps, width_px / height_px, lead_in_frames)
@@ -147,16 +154,13 @@ def render(
     canvas.reshape(-1, 3)[hits.sample] = _colours(staged, hits, lit, rows * columns)
     owner = np.full(frames * rows * columns, -1, np.int8)
     owner[hits.sample] = staged.owner[hits.face]
-    depth = np.full(frames * rows * columns, np.inf, np.float32)
-    depth[hits.sample] = hits.depth
     boxes = (frames, height_px, samples, width_px, samples)
     parts = owner.reshape(boxes)
     masks = [(parts == i).sum(axis=(2, 4)) * 2 > samples**2 for i in range(len(staged.acts))]
     mean = canvas.reshape(*boxes, 3).sum(axis=(2, 4), dtype=np.uint32) + samples**2 // 2
-    shape = (frames, rows, columns)
     return Rendered(
         frames=(mean // samples**2).astype(np.uint8),
-        skeleton=_skeleton(staged, owner.reshape(shape), depth.reshape(shape), (height_px, width_px)),
+        skeleton=_skeleton(staged, hits, (height_px, width_px), samples),
         masks=np.stack(masks, axis=1),
     )
 
@@ -187,8 +191,8 @@ def _stage(take: Take, frames: int, fps: float, aspect: float, lead_in_frames: i
 
 
 def _side_by_side(cast: tuple[Figure, ...], acts: list[Performance], yaw: float, crossing: bool) -> list[Performance]:
-    """Move two figures apart, the first to the left as the camera sees them. Crossing, both are turned so that they walk
-    across the picture towards each other and meet in the middle of the clip, the first nearer to the camera."""
+    """Move two figures apart, the first to the left as the camera sees them. Crossing, both are turned so that they
+    walk across the picture towards each other and meet in the middle of the clip, the first nearer to the camera."""
     aside = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
     nearer = np.array([np.sin(yaw), 0.0, np.cos(yaw)])
     middles = [a.vertices.mean(axis=1) for a in acts]
@@ -253,19 +257,31 @@ def _colours(staged: _Staged, hits: Hits, lit: Light, per_frame: int) -> NDArray
     return (np.clip(colours, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _skeleton(staged: _Staged, owner: NDArray[np.int8], depth: Array, size_px: tuple[int, int]) -> Array:
-    """Project the points and score them against the depth `[T, rows, columns]` of what is seen there."""
+def _skeleton(staged: _Staged, hits: Hits, size_px: tuple[int, int], samples: int) -> Array:
+    """Project the points, and score each by what is seen at its place: `HIDDEN` if that is another figure before it, or
+    another part of the figure's own body before it."""
     height_px, width_px = size_px
+    hit = np.full((len(staged.camera.focal), height_px * samples, width_px * samples), -1, np.int32)
+    hit.reshape(-1)[hits.sample] = np.arange(len(hits.sample))
+    skin = np.einsum("nc,ncx->nx", hits.weights, staged.at_rest[staged.faces[hits.face]])
     people = []
     for i, (figure, act) in enumerate(zip(staged.cast, staged.acts, strict=True)):
         px, far = staged.camera.project(act.points, height_px, width_px)
         inside = act.given & (far > 0) & (px >= 0).all(axis=-1) & (px < (width_px, height_px)).all(axis=-1)
-        at = np.where(inside[..., None], px, 0) * (depth.shape[1] / height_px)
-        t = np.arange(len(px))[:, None]
-        column, row = at[..., 0].astype(np.int64), at[..., 1].astype(np.int64)
-        before, whose = depth[t, row, column], owner[t, row, column]
-        deep = _DEEP * figure.height_m if figure.kind == "human" else np.inf
-        hidden = np.where(whose == i, far - before > deep, (whose >= 0) & (far > before))
+        at = (np.where(inside[..., None], px, 0) * samples).astype(np.int64)
+        there = hit[np.arange(len(px))[:, None], at[..., 1], at[..., 0]]
+        before = (there >= 0) & (hits.depth[there] < far)
+        apart = np.linalg.norm(skin[there] - _points_at_rest(figure), axis=-1)
+        other_part = (apart > _NEAR * figure.height_m) & (figure.kind == "human")
+        hidden = before & np.where(staged.owner[hits.face[there]] == i, other_part, True)
         score = np.where(hidden, HIDDEN, SEEN) * inside
         people.append(np.concatenate([px * inside[..., None], score[..., None]], axis=-1).astype(np.float32))
     return np.stack(people, axis=1)
+
+
+def _points_at_rest(figure: Figure) -> Array:
+    """Return the figure's points `[133, 3]` m at rest."""
+    still = np.broadcast_to(np.eye(3, dtype=np.float32), (1, len(JOINTS), 3, 3))
+    rest = Motion("rest", 1.0, still, np.zeros((1, 3), np.float32), np.zeros((1, 2), np.float32))
+    points: Array = figures.perform(figure, rest).points[0]
+    return points
