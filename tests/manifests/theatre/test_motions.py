@@ -32,7 +32,7 @@ def speeds(motion):
 
 def places(motion):
     """Return `[T, 22, 3]`, where the joints of the average person are, in leg lengths, by matrices."""
-    world, where = [motion.rotations[:, 0]], [motion.translation + [0, AVERAGE.height(), 0]]
+    world, where = [motion.rotations[:, 0]], [motion.translation + np.array([0, AVERAGE.height(), 0])]
     for joint, parent in enumerate(PARENTS[1:], start=1):
         where.append(where[parent] + world[parent] @ AVERAGE.offsets[joint])
         world.append(world[parent] @ motion.rotations[:, joint])
