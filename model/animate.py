@@ -12,7 +12,7 @@ from torch import Tensor
 from model.backbone import Backbone
 from model.composite import composite, join, left, mask, right
 from model.driving import blank_prefix
-from model.flow_matching import interpolate
+from model.flow_matching import interpolate, velocity
 from model.sampler import Branch, Guidance, guided, sample, sigmas
 
 
@@ -52,19 +52,22 @@ def animate(
     given = {True: backbone.encode(composite(reference, driving, blank))}
     if guidance.driving != 1.0:
         given[False] = backbone.encode(composite(reference, blank_prefix(driving, frames, blank), blank))
-    text = {True: backbone.text.encode(prompts)}
+    text = {True: backbone.text.encode(prompts).to(driving.device)}
     if guidance.text != 1.0:
-        text[False] = backbone.text.encode([""] * len(prompts))
+        text[False] = backbone.text.encode([""] * len(prompts)).to(driving.device)
     packed = backbone.pack_mask(mask(frames, height, width)).to(driving.device)
     image = backbone.image_embeds(reference)
 
     noise = torch.stack([noise_of(seed, tuple(given[True].shape[1:])) for seed in seeds]).to(driving.device)
+    towards_driving = right(velocity(given[True], noise))
 
     def velocity_of(latents: Tensor, sigma: Tensor, branch: Branch) -> Tensor:
         # training shows the right half on its way to the driving that is known, and never learns to bring it there
         known = interpolate(given[branch.driving], noise, sigma)
         seen = join(left(latents), right(known))
-        return backbone.velocity(seen, sigma, given[branch.driving], packed, text[branch.text], image)
+        predicted = backbone.velocity(seen, sigma, given[branch.driving], packed, text[branch.text], image)
+        # nor is what it says of the right half ever judged: that half would end as anything, and be decoded with the left
+        return join(left(predicted), towards_driving)
 
     levels = sigmas(steps, backbone.spec.shift if shift is None else shift)
     return left(backbone.decode(sample(guided(velocity_of, guidance), noise, levels, on_step)))
