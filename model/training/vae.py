@@ -5,7 +5,6 @@ Every draw is a pure function of (seed, step), so that a killed run goes on exac
 """
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -44,7 +43,7 @@ class VaeConfig:
         batch: Crops a step.
         crop_px: Side of a crop; 0 takes whole composites.
         frames: Frames of a crop, 4k + 1.
-        lr: Greatest learning rate, after `warmup` steps; it falls to a fiftieth along a cosine.
+        lr: Learning rate, reached after `warmup` steps; it falls to zero over the last `decay_steps`.
         noise: Standard deviation of the noise on the latents.
         hold: Weight of the latents' mean square, which holds their scale near one.
         figure_weight: How much more a pixel inside a figure counts.
@@ -62,6 +61,7 @@ class VaeConfig:
     frames: int = 5
     lr: float = 5e-3
     warmup: int = 50
+    decay_steps: int = 1500
     noise: float = 0.1
     hold: float = 1e-3
     figure_weight: float = 4.0
@@ -156,10 +156,9 @@ def train_vae(
 
 
 def learning_rate(config: VaeConfig, step: int) -> float:
-    """Return lr * min(1, step / warmup), falling along a cosine to a fiftieth."""
-    rise = min(1.0, (step + 1) / config.warmup)
-    fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-    return config.lr * rise * fall
+    """Return the rate of step `step`, from 0: it rises for `warmup` steps, stays, and falls to zero over the last
+    `decay_steps`. So `steps` may grow before the fall has begun, and what was learned stays what it was."""
+    return config.lr * min(1.0, (step + 1) / config.warmup, (config.steps - step) / config.decay_steps)
 
 
 def _loss(config: VaeConfig, vae: AutoencoderKLWan, video: Tensor, weight: Tensor, step: int) -> Tensor:
@@ -230,4 +229,5 @@ def _resume(
 
 
 def _told(config: VaeConfig) -> str:
-    return json.dumps(asdict(config), sort_keys=True)
+    """Return what must not change when a training goes on: all but the number of steps."""
+    return json.dumps(asdict(config) | {"steps": None}, sort_keys=True)
