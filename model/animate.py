@@ -66,7 +66,7 @@ def animate(
         known = interpolate(given[branch.driving], noise, sigma)
         seen = join(left(latents), right(known))
         predicted = backbone.velocity(seen, sigma, given[branch.driving], packed, text[branch.text], image)
-        # nor is what it says of the right half ever judged: that half would end as anything, and be decoded with the left
+        # nor is what it says of that half ever judged: it would end as anything, and be decoded with the left
         return join(left(predicted), towards_driving)
 
     levels = sigmas(steps, backbone.spec.shift if shift is None else shift)

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,35 +43,54 @@ def validate(model: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
     Raises:
         ConfigError: One line for each mistake; the place of each begins with `prefix`.
     """
+    unknown = dict(_unknown([model], data, ""))
+    lines = [f"{prefix}{where}: unknown field{end}" for where, end in unknown.items()]
+    whole = f"{prefix[:-1]}: " if prefix.endswith(".") else prefix
     try:
-        if lines := [f"{prefix}{line}" for line in _unknown(model, data, "")]:
-            raise ConfigError("\n".join(lines))
-        return TypeAdapter(model).validate_python(data)
+        made = TypeAdapter(model).validate_python(data)
     except ValidationError as error:
-        lines = []
-        for each in error.errors():
-            where = prefix + ".".join(str(part) for part in each["loc"])
-            if each["type"] == "extra_forbidden":
-                lines.append(f"{where}: unknown field{nearest(str(each['loc'][-1]), model.model_fields)}")
-            else:
-                found = "" if each["type"] == "missing" else f", found {each['input']!r}"
-                lines.append(f"{where}: {each['msg'][0].lower()}{each['msg'][1:]}{found}")
+        told = {_place(each["loc"]): _told(dict(each)) for each in error.errors()}
+        lines += [f"{prefix if where else whole}{line}" for where, line in told.items() if where not in unknown]
         raise ConfigError("\n".join(lines)) from error
+    except UserError as error:  # of a dataclass that checks itself
+        raise ConfigError("\n".join([*lines, f"{whole}{error}"])) from error
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return made
 
 
-def _unknown(model: Any, data: Any, where: str) -> Iterator[str]:
-    """Give a line for each key that a dataclass somewhere in `model` does not have; pydantic lets those pass."""
-    rows = data if isinstance(data, list | tuple) else [data]
-    for number, row in enumerate(rows):
-        here = f"{where}{number}." if isinstance(data, list | tuple) else where
-        for kind in _parts(model) if isinstance(row, Mapping) else []:
-            hints = typing.get_type_hints(kind)
-            fields = [each.name for each in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else list(hints)
-            for key, value in row.items():
-                if key in fields:
-                    yield from _unknown(hints[key], value, f"{here}{key}.")
-                elif dataclasses.is_dataclass(kind):
-                    yield f"{here}{key}: unknown field{nearest(str(key), fields)}"
+def _place(parts: Iterable[Any]) -> str:
+    return ".".join(str(part) for part in parts)
+
+
+def _told(mistake: Mapping[str, Any]) -> str:
+    """Return one of pydantic's mistakes as a line."""
+    said = str(mistake["msg"]).removeprefix("Value error, ")
+    where = _place(mistake["loc"])
+    shown = mistake["type"] != "missing" and not isinstance(mistake["input"], Mapping)
+    found = f", found {mistake['input']!r}" if shown else ""
+    return f"{where}{': ' if where else ''}{said[0].lower()}{said[1:]}{found}"
+
+
+def _unknown(kinds: Sequence[Any], data: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Give the place of each key that no type of `kinds` has, at any depth, and what is known there.
+
+    Pydantic lets some of a dataclass's pass, and does not say what is known.
+    """
+    parts = [part for kind in kinds for part in _parts(kind)]
+    if isinstance(data, list | tuple):
+        for number, row in enumerate(data):
+            yield from _unknown(parts, row, f"{where}{number}.")
+    elif isinstance(data, Mapping) and parts:
+        fields: dict[str, list[Any]] = {}
+        for part in parts:
+            for name, hint in _fields(part).items():
+                fields.setdefault(name, []).append(hint)
+        for key, value in data.items():
+            if key in fields:
+                yield from _unknown(fields[key], value, f"{where}{key}.")
+            elif all(dataclasses.is_dataclass(part) or part.model_config.get("extra") == "forbid" for part in parts):
+                yield f"{where}{key}", nearest(str(key), fields)
 
 
 def _parts(hint: Any) -> list[Any]:
@@ -81,6 +100,14 @@ def _parts(hint: Any) -> list[Any]:
     if typing.get_origin(hint) in (tuple, list, typing.Union, types.UnionType):
         return [kind for inner in typing.get_args(hint) for kind in _parts(inner)]
     return []
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """Return the fields that may be given, and the type of each."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return {each.name: hints[each.name] for each in dataclasses.fields(kind) if each.init}
+    return {name: about.annotation for name, about in kind.model_fields.items()}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
