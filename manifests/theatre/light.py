@@ -94,11 +94,11 @@ def corner_normals(vertices: Array, faces: NDArray[np.integer]) -> Array:
     return normals
 
 
-def contact_shadow(vertices: Array, height_m: float, ground: Array) -> Array:
-    """Return how dark the ground is, `[N]` from 0 to 1, at the places `[N, 2]` (x, z m), under a body with vertices
-    `[V, 3]`: full where it touches, gone at a third of the figure's height, with a soft edge."""
-    weight = np.exp(-np.maximum(vertices[:, 1], 0) / (_REACH * height_m))
-    low = vertices[weight > 0.05][:, [0, 2]]
+def contact_shadow(skin: Array, height_m: float, ground: Array) -> Array:
+    """Return how dark the ground is, `[N]` from 0 to 1, at the places `[N, 2]` (x, z m), under a body with points
+    `[V, 3]` on it: full where it touches, gone at a quarter of the figure's height, with a soft edge."""
+    weight = np.exp(-np.maximum(skin[:, 1], 0) / (_REACH * height_m))
+    low = skin[weight > 0.05][:, [0, 2]]
     if not len(low):
         return np.zeros(len(ground), np.float32)
     pad = 0.12 * height_m
@@ -107,7 +107,7 @@ def contact_shadow(vertices: Array, height_m: float, ground: Array) -> Array:
     there, _, _ = np.histogram2d(low[:, 0], low[:, 1], bins=_GRID, range=span, weights=weight[weight > 0.05])
     blur = np.exp(-0.5 * (np.arange(_GRID)[:, None] - np.arange(_GRID)) ** 2 * (cell[:, None, None] / pad * 2.5) ** 2)
     soft = blur[0] @ there @ blur[1]
-    soft = soft / max(float(np.sort(soft, axis=None)[-_GRID]), 1e-9)
+    soft *= float(weight.max()) / max(float(np.sort(soft, axis=None)[-_GRID]), 1e-9)
     at = ((ground - start) / cell).astype(np.int64)
     inside = (ground >= start).all(axis=1) & (at < _GRID).all(axis=1)
     dark = np.zeros(len(ground), np.float32)

@@ -22,7 +22,7 @@ def painted(figure: Figure, face: NDArray[np.integer], weights: Array) -> Array:
     along_axis = _long_axes(figure)[part]
     along = np.take_along_axis(at, along_axis[:, None], axis=1)[:, 0]
     period = np.array([paint.period_m for paint in figure.paints])[part]
-    u, v = along / period, (at.sum(axis=1) - along) / period
+    u, v = along / period, (at[:, 0] + at[:, 1] + at[:, 2] - along) / period
     pattern = np.array([PATTERNS.index(paint.pattern) for paint in figure.paints])[part]
     hoop, stripe = np.floor(2 * u) % 2 == 1, np.floor(2 * v) % 2 == 1
     dot = (u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < _DOT**2

@@ -25,7 +25,7 @@ SUB: Final = 256  # parts of a pixel to which corners are rounded
 NEAR_M: Final = 0.05
 _REACH_PX: Final = 1 << 20  # corners are kept within this of the picture: 2**20 * 2**8 squared fits into 63 bits
 _LOW: Final = np.uint64(0xFFFFFFFF)
-_BATCH: Final = 1_500_000  # candidate samples at a time, which bounds memory to about 200 MB
+_BATCH: Final = 1_500_000  # rows of triangles at a time, which bounds memory
 
 
 @dataclass(frozen=True)
@@ -151,34 +151,42 @@ def _cut(
 
 def _covered(these: _Triangles, height_px: int, width_px: int) -> Iterator[tuple[Ints, Ints, Array, Array]]:
     """Give, in batches, what triangles cover: index of the triangle, of the sample, barycentric coordinates in space
-    `[N, 3]`, and 1 / depth. Each triangle's box of samples is laid out flat, so that no loop runs over triangles."""
-    x, y, half = these.x, these.y, SUB // 2
-    first_x = np.maximum(-((half - x.min(axis=1)) // SUB), 0)
-    first_y = np.maximum(-((half - y.min(axis=1)) // SUB), 0)
-    columns = np.minimum((x.max(axis=1) - half) // SUB, width_px - 1) - first_x + 1
-    rows = np.minimum((y.max(axis=1) - half) // SUB, height_px - 1) - first_y + 1
-    keep = np.flatnonzero((columns > 0) & (rows > 0))
-    ends = np.concatenate([[0], np.cumsum(columns[keep] * rows[keep])])
-    low = 0
-    while low < len(keep):
-        high = max(int(np.searchsorted(ends, ends[low] + _BATCH, side="right")) - 1, low + 1)
-        some = keep[low:high]
-        which = np.repeat(np.arange(len(some)), np.diff(ends[low : high + 1]))
-        row, column = np.divmod(np.arange(ends[low], ends[high]) - ends[low:high][which], columns[some][which])
-        row += first_y[some][which]
-        column += first_x[some][which]
-        edges, share = _edges(x[some], y[some])
-        value = (edges[:, 0][:, which] * (column * SUB + half) + edges[:, 1][:, which] * (row * SUB + half)
-                 + edges[:, 2][:, which])  # fmt: skip
-        hit = np.flatnonzero((value >= share[:, which]).all(axis=0))
-        triangle, value = some[which[hit]], value[:, hit]
+    `[N, 3]`, and 1 / depth. Triangles are laid out flat into their rows, and rows into the samples between their two
+    ends, so that no loop runs over triangles, rows or samples."""
+    y, half = these.y, SUB // 2
+    first_row = np.maximum(-((half - y.min(axis=1)) // SUB), 0)
+    rows = np.minimum((y.max(axis=1) - half) // SUB, height_px - 1) - first_row + 1
+    keep = np.flatnonzero((rows > 0) & (these.x.max(axis=1) > half) & (these.x.min(axis=1) <= width_px * SUB - half))
+    for some in np.array_split(keep, max(1, int(rows[keep].sum()) * 3 // _BATCH)):
+        of_row, row = _laid_out(first_row[some], rows[some])
+        edges, least = _edges(these.x[some], y[some])
+        step, start = edges[:, 0] * SUB, edges[:, 2] + edges[:, 0] * half
+        # along a row of samples the value of an edge is step * column + value; it must not be less than `least`
+        value = edges[:, 1][:, of_row] * (row * SUB + half) + start[:, of_row]
+        across = step[:, of_row]
+        spare = value - least[:, of_row]
+        turn = spare // np.where(across == 0, 1, np.abs(across))
+        low = np.maximum(np.where(across > 0, -turn, 0).max(axis=0), 0)
+        high = np.minimum(np.where(across < 0, turn, width_px - 1).min(axis=0), width_px - 1)
+        high[((across == 0) & (spare < 0)).any(axis=0)] = -1
+        of_sample, column = _laid_out(low, np.maximum(high - low + 1, 0))
+        mine = of_row[of_sample]
+        area = step[:, mine] * column + value[:, of_sample]
+        triangle = some[mine]
         # the coordinates on the picture are e_i / sum(e); in space e_i / z_i over their sum, and that sum is 1 / z
-        weights = value.T * these.nearness[triangle]
-        total = weights.sum(axis=1, keepdims=True)
-        nearness = total[:, 0] / value.sum(axis=0)
-        sample = (these.frame[triangle] * height_px + row[hit]) * width_px + column[hit]
-        yield triangle, sample, (weights / total).astype(np.float32), nearness.astype(np.float32)
-        low = high
+        weights = area * these.nearness.T[:, triangle]
+        total = weights.sum(axis=0)
+        nearness = total / area.sum(axis=0)
+        sample = (these.frame[triangle] * height_px + row[of_sample]) * width_px + column
+        yield triangle, sample, (weights / total).astype(np.float32).T, nearness.astype(np.float32)
+
+
+def _laid_out(first: Ints, count: Ints) -> tuple[Ints, Ints]:
+    """Return, for the ranges `first[i]`, `first[i] + 1`, ... of `count[i]` numbers, which range each number is of, and
+    the number: two arrays of sum(count)."""
+    which = np.repeat(np.arange(len(count)), count)
+    starts = np.cumsum(count) - count
+    return which, np.arange(len(which)) + (first - starts)[which]
 
 
 def _edges(x: Ints, y: Ints) -> tuple[Ints, Ints]:

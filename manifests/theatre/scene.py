@@ -154,15 +154,23 @@ def render(
     canvas.reshape(-1, 3)[hits.sample] = _colours(staged, hits, lit, rows * columns)
     owner = np.full(frames * rows * columns, -1, np.int8)
     owner[hits.sample] = staged.owner[hits.face]
-    boxes = (frames, height_px, samples, width_px, samples)
-    parts = owner.reshape(boxes)
-    masks = [(parts == i).sum(axis=(2, 4)) * 2 > samples**2 for i in range(len(staged.acts))]
-    mean = canvas.reshape(*boxes, 3).sum(axis=(2, 4), dtype=np.uint32) + samples**2 // 2
+    parts = owner.reshape(canvas.shape[:3])
+    masks = [_summed(parts == i, samples) * 2 > samples**2 for i in range(len(staged.acts))]
+    mean = _summed(canvas, samples) + samples**2 // 2
     return Rendered(
         frames=(mean // samples**2).astype(np.uint8),
         skeleton=_skeleton(staged, hits, (height_px, width_px), samples),
         masks=np.stack(masks, axis=1),
     )
+
+
+def _summed(values: NDArray[Any], samples: int) -> NDArray[np.uint32]:
+    """Return the sums `[T, H, W, ...]` over the samples of each pixel of `[T, H * samples, W * samples, ...]`."""
+    total = np.zeros_like(values[:, ::samples, ::samples], np.uint32)
+    for i in range(samples):
+        for j in range(samples):
+            total += values[:, i::samples, j::samples]
+    return total
 
 
 def _stage(take: Take, frames: int, fps: float, aspect: float, lead_in_frames: int) -> _Staged:
@@ -233,7 +241,9 @@ def _backdrop(name: str, staged: _Staged, lit: Light, rows: int, columns: int) -
         seen = np.isfinite(at[..., 0])
         keep = np.ones(int(seen.sum()), np.float32)
         for figure, act in zip(staged.cast, staged.acts, strict=True):
-            keep *= 1 - lit.shadow * contact_shadow(act.vertices[t], figure.height_m, at[seen])
+            # the middles of the triangles too: the sole of a box is a few corners far apart
+            skin = np.concatenate([act.vertices[t], act.vertices[t][figure.faces].mean(axis=1)])
+            keep *= 1 - lit.shadow * contact_shadow(skin, figure.height_m, at[seen])
         canvas[t][seen] = (canvas[t][seen] * keep[:, None]).astype(np.uint8)
     return canvas
 

@@ -56,7 +56,7 @@ def test_random_triangles_agree_with_rays_in_face_depth_and_barycentric_coordina
     rng = np.random.default_rng(5)
     compared = 0
     for _ in range(12):
-        view = rng.normal(0, 0.8, (30, 3)) + [0, 0, 2.5]
+        view = rng.normal(0, 0.8, (30, 3)) + np.array([0, 0, 2.5])
         faces = np.stack([rng.permutation(30)[:3] for _ in range(20)])
         face, depth, weights, edge = shot(view, faces, through_centres(48, 64), near=0.05)
         hits = one(view, faces)
@@ -78,9 +78,9 @@ def test_random_triangles_agree_with_rays_in_face_depth_and_barycentric_coordina
 
 def test_triangles_that_reach_behind_the_eye_are_cut_and_not_lost() -> None:
     rng = np.random.default_rng(8)
-    crossing = 0
+    crossing, off = 0, []
     for _ in range(12):
-        view = rng.normal(0, 1.0, (24, 3)) + [0, 0, 0.4]
+        view = rng.normal(0, 1.0, (24, 3)) + np.array([0, 0, 0.4])
         faces = np.stack([rng.permutation(24)[:3] for _ in range(6)])
         behind = (view[faces, 2] < 0.2).sum(axis=1)
         crossing += int(((behind > 0) & (behind < 3)).sum())
@@ -92,7 +92,9 @@ def test_triangles_that_reach_behind_the_eye_are_cut_and_not_lost() -> None:
         clear = (edge > 0.01) & ~(depth < 0.201)
         assert (found == face)[clear].mean() > 0.999
         same = np.flatnonzero((hits.face == face[hits.sample]) & clear[hits.sample])
-        assert np.quantile(np.abs(hits.weights[same] - weights[hits.sample[same]]), 0.98) < 0.02
+        off.append(np.abs(hits.weights[same] - weights[hits.sample[same]]))
+    assert len(np.concatenate(off)) > 5000
+    assert np.quantile(np.concatenate(off), 0.98) < 0.02
     assert crossing > 20
 
 
@@ -100,7 +102,7 @@ def test_a_closed_sphere_has_no_holes_and_the_outline_that_opencv_finds() -> Non
     cv2 = pytest.importorskip("cv2")
     ball = ellipsoid((0.1, -0.05, 3.0), (0.7, 0.6, 0.8), 40, 60)
     # world up is y; in the view y points down, which a half turn about x does
-    view = (ball.vertices - [0, 0, 3.0]) * [1, -1, -1] + [0, 0, 3.0]
+    view = (ball.vertices - [0, 0, 3.0]) * np.array([1, -1, -1]) + np.array([0, 0, 3.0])
     mask = covered(one(view, ball.faces, 96, 96), 96, 96)
     outline = cv2.convexHull((view[:, :2] / view[:, 2:] * FOCAL_PX + 48).astype(np.float32))
     for row, column in np.ndindex(96, 96):
@@ -141,7 +143,7 @@ def test_what_is_nearer_hides_what_is_farther_whatever_the_order() -> None:
 
 def test_frames_together_are_frames_alone() -> None:
     rng = np.random.default_rng(3)
-    view = rng.normal(0, 0.6, (4, 40, 3)) + [0, 0, 2.5]
+    view = rng.normal(0, 0.6, (4, 40, 3)) + np.array([0, 0, 2.5])
     faces, focal = rng.integers(0, 40, (60, 3)), np.array([50.0, 60.0, 70.0, 80.0])
     hits = rasterise(view, faces, focal, 40, 30)
     alone = [rasterise(view[t : t + 1], faces, focal[t : t + 1], 40, 30) for t in range(4)]
