@@ -51,7 +51,11 @@ def look(name: str) -> str:
     Raises:
         UnknownName: There is no such figure.
     """
-    figure = figures.figure(name)
+    return worn(figures.figure(name))
+
+
+def worn(figure: Figure) -> str:
+    """Say what a figure looks like, by its paints and where on it they are."""
     if figure.kind != "human":
         return f"a {colour(_widest(figure, (-np.inf, np.inf)))} {_KINDS.get(figure.kind, figure.kind)}"
     thigh, shin = _widest(figure, _THIGH), _widest(figure, _SHIN)
