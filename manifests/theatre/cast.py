@@ -30,8 +30,8 @@ LEAD_IN_SHARE: Final = 0.5
 
 
 WALKS: Final = ("walk", "walk_forward", "jump", "turn_right1")
-"""Captured motions that go somewhere, for two figures that cross; the last two are held out. They are taken at their
-slowest, so that both stay in a picture that is not too wide."""
+"""Captured motions that go somewhere, for two figures that cross; the jump is held out, the others are trained on. They
+are taken at their slowest, so that both stay in a picture that is not too wide."""
 
 
 @dataclass(frozen=True)
