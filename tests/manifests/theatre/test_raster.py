@@ -117,9 +117,9 @@ def test_no_sample_on_a_common_edge_is_left_out_or_taken_twice() -> None:
     for _ in range(50):
         # a square whose corners and centre lie exactly on samples, cut into four at the centre
         size, x, y = int(rng.integers(1, 9)) * 2, *rng.integers(4, 20, 2)
-        px = np.array([(0, 0), (size, 0), (size, size), (0, size), (size / 2, size / 2)]) + (x + 0.5, y + 0.5)
+        square = np.array([(0, 0), (size, 0), (size, size), (0, size), (size / 2, size / 2)])
+        px = square + np.array([x + 0.5, y + 0.5])
         view = np.concatenate([(px - (32, 24)) / FOCAL_PX, np.ones((5, 1))], axis=1)
-        # seen from outside means clockwise in y-down coordinates is the other way round
         fan = np.array([(1, 0, 4), (2, 1, 4), (3, 2, 4), (0, 3, 4)])
         count = sum(covered(one(view, fan[i : i + 1])).astype(int) for i in range(4))
         assert count.sum() == size * size
