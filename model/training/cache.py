@@ -4,7 +4,7 @@ Each clip is encoded `variants` times with other augmentations; number n is vari
 What a number gives is a pure function of the clips, the backbone's VAE, the augmentations and the seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +81,16 @@ class LatentCache:
 
     def read(self, indices: Sequence[int]) -> Batch:
         """Return the samples of these numbers, in this order; raise ShelfError if they are not made."""
-        takes_image = self.backbone.spec.takes_image
-        names = ("target", "cond", "image") if takes_image else ("target", "cond")
+        names = ("target", "cond", "image") if self.backbone.spec.takes_image else ("target", "cond")
         arrays, prompts = self.shelf.read(indices, names)
-        tensors = [torch.from_numpy(array).float() for array in arrays]
-        several = (len(indices), -1, -1, -1, -1)
+        return self._batch(dict(zip(names, arrays, strict=True)), prompts)
+
+    def encoded(self, indices: Sequence[int]) -> Batch:
+        """Return what `read` would, encoded now, whether or not the shelf has it; nothing is written."""
+        return self._batch(*self.make(indices))
+
+    def _batch(self, arrays: Mapping[str, NDArray[np.generic]], prompts: Sequence[str]) -> Batch:
+        tensors = {name: torch.from_numpy(array).float() for name, array in arrays.items()}
+        several = (len(prompts), -1, -1, -1, -1)
         masks = self._mask.expand(several), self._loss_mask.expand(several)
-        return Batch(tensors[0], tensors[1], *masks, prompts=prompts, image=tensors[2] if takes_image else None)
+        return Batch(tensors["target"], tensors["cond"], *masks, prompts=prompts, image=tensors.get("image"))

@@ -43,8 +43,10 @@ class Reconstruction:
 
 
 def interval(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Return the bootstrap interval (95 %) of the mean."""
+    """Return the bootstrap interval (95 %) of the mean of the finite values; NaN where there are none."""
     known = values[np.isfinite(values)]
+    if not len(known):
+        return float("nan"), float("nan")
     picks = np.random.default_rng(seed).integers(len(known), size=(draws, len(known)))
     low, high = np.percentile(known[picks].mean(axis=1), [2.5, 97.5])
     return float(low), float(high)

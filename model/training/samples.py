@@ -32,8 +32,9 @@ def samples(
     """Return driving, what the model makes, and the truth, each `[B, 3, T, H, W]`, of clips that drive themselves."""
     plain = Augment(bone_share=0.0, drop_driving=0.0, drop_reference=0.0)
     made = [example(clips.clip(n), geometry, plain, np.random.default_rng(0)) for n in numbers]
-    wanted = torch.cat([each.wanted for each in made])
-    reference = torch.cat([each.reference for each in made])
+    device = next(backbone.transformer.parameters()).device
+    wanted = torch.cat([each.wanted for each in made]).to(device)
+    reference = torch.cat([each.reference for each in made]).to(device)
     driving, prompts = right(wanted), [each.prompt for each in made]
     got = animate(backbone, reference, driving, prompts, seeds=list(numbers), steps=steps, guidance=guidance)
     return driving, got, left(wanted)
@@ -45,6 +46,7 @@ def sheet(rows: Sequence[Tensor], geometry: Geometry, tiles: int = 8, scale: int
     A thin line stands in front of the first frame after the prefix.
     """
     times = np.linspace(0, geometry.frames - 1, tiles).round().astype(int)
+    begins = int(np.searchsorted(times, geometry.prefix_frames)) if geometry.prefix_frames else 0
     height, width = geometry.height_px, geometry.width_px
     blocks = rows[0].shape[0]
     canvas = np.full(
@@ -57,6 +59,8 @@ def sheet(rows: Sequence[Tensor], geometry: Geometry, tiles: int = 8, scale: int
             for column, time in enumerate(times):
                 start = column * (width + _GAP_PX)
                 canvas[top : top + height, start : start + width] = frames[time]
+                if column == begins > 0:
+                    canvas[top : top + height, start - _GAP_PX : start] = 255
     whole = Image.fromarray(canvas)
     return whole.resize((whole.width * scale, whole.height * scale), Image.Resampling.NEAREST)
 

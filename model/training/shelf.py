@@ -105,9 +105,12 @@ class Shelf:
 def _header(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="numpy") as stored:
-            return dict(stored.metadata())
+            header = dict(stored.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise ShelfError(f"{path} cannot be read ({error}): remove it, and it is made again") from error
+    if not header.keys() >= {"digest", "notes"}:
+        raise ShelfError(f"{path} is no shard of a shelf: remove it, or name another folder")
+    return header
 
 
 @functools.lru_cache(maxsize=512)
