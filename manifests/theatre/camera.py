@@ -10,6 +10,8 @@ one name frames a child, a giant and a dog alike.
     portrait   head and shoulders, within 50 degrees of the front
     moving     like full or half, and the camera pans and zooms slowly, or goes along with the figure
 
+Any camera goes along, at an even pace, with a figure that travels (see `FOLLOWED`).
+
 World: x to the figure's left, y up, z to where it faces, metres. View: x right, y down, z forward, metres. Picture:
 `centre + focal * (x, y) / z` px from its top left corner; the focal length is in heights of the picture, so that a
 camera serves every size of one shape.
@@ -101,10 +103,13 @@ def _look(name: str) -> _Look:
 def framed(name: str, figure: Figure) -> NDArray[np.bool_]:
     """Return `[V]` which vertices of a figure the camera `name` frames; all of them if it shows the whole figure.
 
+    Of a figure that is not human all is framed, whatever the name: what its arms drive may lie in its lower half, as a
+    dog's forelegs do.
+
     Raises:
         UnknownName: There is no such camera.
     """
-    framing = _look(name).framing
+    framing = _look(name).framing if figure.kind == "human" else "full"
     high = figure.vertices[:, 1] >= FROM_HEIGHT.get(framing, -np.inf) * figure.height_m
     if framing == "portrait":  # without the arms, which stretch to both sides at rest
         high &= np.abs(figure.vertices[:, 0]) <= 0.16 * figure.height_m

@@ -224,9 +224,10 @@ def test_a_picture_of_twice_the_size_is_the_same_picture() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in figures.KINDS if kind != "human"])
 def test_a_creature_fills_the_picture_and_its_drivers_skeleton_is_in_it(kind: str) -> None:
-    seen = shown(recast(WAVING, figure=f"{kind}-005"), 64)
-    assert 0.04 < seen.masks.mean() < 0.6
-    assert (seen.skeleton[..., 2] == SEEN).all()
+    for camera in ("frontal-002", "half-002", "portrait-002"):
+        seen = shown(recast(WAVING, figure=f"{kind}-005", camera=camera), 64)
+        assert 0.04 < seen.masks.mean() < 0.6
+        assert (seen.skeleton[..., 2] == SEEN).all()
 
 
 def test_contact_shadows_darken_the_floor_beside_the_feet_and_nothing_else() -> None:
