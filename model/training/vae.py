@@ -41,7 +41,7 @@ class VaeConfig:
         sizes: Of the VAE; more latent channels are the cheap way to a better one.
         steps: Of training.
         batch: Crops a step.
-        crop_px: Side of a crop; 0 takes whole composites.
+        crop_px: Side of a crop, whole latent cells.
         frames: Frames of a crop, 4k + 1.
         lr: Learning rate, reached after `warmup` steps; it falls to zero over the last `decay_steps`.
         noise: Standard deviation of the noise on the latents.
@@ -123,33 +123,39 @@ def train_vae(
     save_every: int = 250,
     on_step: Callable[[int, float], None] | None = None,
 ) -> AutoencoderKLWan:
-    """Train, or go on training, and return the VAE with the mean weights and the latents' statistics set."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Train, or go on training, and return the VAE with the mean weights and the latents' statistics set.
+
+    Raises:
+        VaeError: The crops do not fit the clips, or what lies in the folder was trained otherwise.
+    """
     vae = _channels_last(new_vae(config.sizes, config.seed))
+    _check(config, vae, geometry)
+    folder.mkdir(parents=True, exist_ok=True)
     optimizer = MuonAdamW(vae, config.lr)
     mean = {name: value.detach().clone() for name, value in vae.state_dict().items()}
-    step = _resume(folder, config, vae, optimizer, mean)
-    started, log = time.perf_counter(), (folder / "metrics.jsonl").open("a")
-    while step < config.steps:
-        video, weight = crops(config, clips, geometry, step)
-        loss = _loss(config, vae, video, weight, step)
-        vae.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step(learning_rate(config, step))
-        step += 1
-        decay = min(config.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, value in vae.state_dict().items():
-                mean[name].lerp_(value, 1 - decay)
-        if step % 20 == 0:
-            seconds = time.perf_counter() - started
-            log.write(json.dumps({"step": step, "loss": loss.item(), "seconds": round(seconds, 1)}) + "\n")
-            log.flush()
-        if step % save_every == 0 or step == config.steps:
-            _save(folder, config, vae, optimizer, mean, step)
-        if on_step is not None:
-            on_step(step, loss.item())
+    step = _resume(folder, config, clips.digest, vae, optimizer, mean)
+    started = time.perf_counter()
+    with (folder / "metrics.jsonl").open("a") as log:
+        while step < config.steps:
+            video, weight = crops(config, clips, geometry, step)
+            loss = _loss(config, vae, video, weight, step)
+            vae.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+            optimizer.step(learning_rate(config, step))
+            step += 1
+            decay = min(config.ema, (1 + step) / (10 + step))
+            with torch.no_grad():
+                for name, value in vae.state_dict().items():
+                    mean[name].lerp_(value, 1 - decay)
+            if step % 20 == 0:
+                seconds = time.perf_counter() - started
+                log.write(json.dumps({"step": step, "loss": loss.item(), "seconds": round(seconds, 1)}) + "\n")
+                log.flush()
+            if step % save_every == 0 or step == config.steps:
+                _save(folder, _told(config, clips.digest), vae, optimizer, mean, step)
+            if on_step is not None:
+                on_step(step, loss.item())
     vae.load_state_dict(mean)
     set_statistics(vae, clips, geometry)
     return vae
@@ -199,27 +205,30 @@ def set_statistics(vae: AutoencoderKLWan, clips: Clips, geometry: Geometry, coun
 
 
 def _save(
-    folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: MuonAdamW, mean: dict[str, Tensor], step: int
+    folder: Path, told: dict[str, str], vae: AutoencoderKLWan, optimizer: MuonAdamW, mean: dict[str, Tensor], step: int
 ) -> None:
     tensors = {f"raw.{name}": value for name, value in vae.state_dict().items()}
     tensors |= {f"mean.{name}": value for name, value in mean.items()}
     tensors |= {f"optimizer.{name}": value for name, value in optimizer.state().items()}
     half = folder / "state.tmp"
     whole = {name: value.contiguous() for name, value in tensors.items()}
-    save_file(whole, half, metadata={"step": str(step), "config": _told(config)})
+    save_file(whole, half, metadata={"step": str(step), **told})
     half.replace(folder / "state.safetensors")
 
 
 def _resume(
-    folder: Path, config: VaeConfig, vae: AutoencoderKLWan, optimizer: MuonAdamW, mean: dict[str, Tensor]
+    folder: Path, config: VaeConfig, clips: str, vae: AutoencoderKLWan, optimizer: MuonAdamW, mean: dict[str, Tensor]
 ) -> int:
     path = folder / "state.safetensors"
     if not path.exists():
         return 0
     with safe_open(path, framework="pt") as stored:
         said = stored.metadata()
-    if said["config"] != _told(config):
-        raise VaeError(f"{path} was trained with another config: train in another folder, or remove this one")
+    now = _told(config, clips)
+    changed = [what for what in now if said.get(what, now[what]) != now[what]]
+    if changed:
+        said_so = " and ".join({"config": "another config", "clips": "other clips"}[what] for what in changed)
+        raise VaeError(f"{path} was trained with {said_so}: train in another folder, or remove this one")
     tensors = load_file(path)
     vae.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("raw.")})
     for name in mean:
@@ -228,6 +237,16 @@ def _resume(
     return int(said["step"])
 
 
-def _told(config: VaeConfig) -> str:
+def _told(config: VaeConfig, clips: str) -> dict[str, str]:
     """Return what must not change when a training goes on: all but the number of steps."""
-    return json.dumps(asdict(config) | {"steps": None}, sort_keys=True)
+    return {"config": json.dumps(asdict(config) | {"steps": None}, sort_keys=True), "clips": clips}
+
+
+def _check(config: VaeConfig, vae: AutoencoderKLWan, geometry: Geometry) -> None:
+    stride, side = int(vae.config.scale_factor_spatial), min(geometry.height_px, geometry.width_px)
+    if config.crop_px % stride or not stride <= config.crop_px <= side:
+        raise VaeError(f"crop_px is {config.crop_px}; it must be a multiple of {stride} px, at most {side} px")
+    if config.frames % 4 != 1 or not 1 <= config.frames <= geometry.frames:
+        raise VaeError(f"frames is {config.frames}; it must be 4k + 1, at most {geometry.frames}")
+    if config.precision not in ("fp32", "bf16"):
+        raise VaeError(f"precision is {config.precision!r}; it must be fp32 or bf16")
