@@ -1,8 +1,8 @@
 """Muon for kernels, AdamW for the rest: what lets a small VAE learn in minutes.
 
 An autoencoder learns its directions one after the other, brightness first and colour much later; Muon (Jordan et al.
-2024; torch's own) makes an update's singular values equal, so that all are learned at once. A kernel `[out, in, ...]` is
-taken as the matrix `[out, in * ...]`.
+2024; torch's own) makes an update's singular values equal, so that all are learned at once. A kernel `[out, in, ...]`
+is taken as the matrix `[out, in * ...]`.
 """
 
 from collections.abc import Mapping
@@ -41,14 +41,14 @@ class MuonAdamW:
         for name, matrix in self._matrices.items():
             gradient = self._kernels[name].grad
             matrix.grad = None if gradient is None else gradient.reshape(matrix.shape)
-        self._muon.step()
+        self._muon.step()  # type: ignore[no-untyped-call]
         self._adamw.step()
         for name, matrix in self._matrices.items():
             self._kernels[name].copy_(matrix.view(self._kernels[name].shape))
 
     def state(self) -> dict[str, Tensor]:
         """Return all that `load` needs to go on, besides the weights."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, matrix in self._matrices.items():
             found |= {f"{name}/{key}": value for key, value in self._muon.state.get(matrix, {}).items()}
         for name, parameter in self._rest.items():
