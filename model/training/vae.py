@@ -43,6 +43,10 @@ class VaeConfig:
         batch: Crops a step.
         crop_px: Side of a crop, whole latent cells.
         frames: Frames of a crop, 4k + 1.
+        long_from: Step from which crops are `long_frames` long and `long_batch` many; None: never. What has been seen
+            of short crops alone goes wrong behind their length: the VAE's caches reach further back.
+        long_frames: Frames of a long crop, 4k + 1.
+        long_batch: Long crops a step.
         lr: Learning rate, reached after `warmup` steps; it falls to zero over the last `decay_steps`.
         noise: Standard deviation of the noise on the latents.
         hold: Weight of the latents' mean square, which holds their scale near one.
@@ -59,6 +63,9 @@ class VaeConfig:
     batch: int = 8
     crop_px: int = 32
     frames: int = 5
+    long_from: int | None = None
+    long_frames: int = 21
+    long_batch: int = 2
     lr: float = 5e-3
     warmup: int = 50
     decay_steps: int = 1500
@@ -71,6 +78,11 @@ class VaeConfig:
     seed: int = 0
     precision: str = "fp32"
 
+    def cut(self, step: int) -> tuple[int, int]:
+        """Return how many crops a step takes, and of how many frames."""
+        long = self.long_from is not None and step >= self.long_from
+        return (self.long_batch, self.long_frames) if long else (self.batch, self.frames)
+
 
 def crops(config: VaeConfig, clips: Clips, geometry: Geometry, step: int) -> tuple[Tensor, Tensor]:
     """Return the crops of one step, `[B, 3, T, s, s]` in [-1, 1], and their weights `[B, 1, T, s, s]`.
@@ -78,11 +90,12 @@ def crops(config: VaeConfig, clips: Clips, geometry: Geometry, step: int) -> tup
     A crop is taken around a figure, from a drawing of a skeleton (blank in front, as it will be), or over the seam.
     """
     videos, weights = [], []
-    for item in range(config.batch):
+    batch, frames = config.cut(step)
+    for item in range(batch):
         rng = np.random.default_rng([config.seed, step, item])
         clip = clips.clip(int(rng.integers(len(clips))))
-        first = int(rng.integers(geometry.frames - config.frames + 1))
-        time = slice(first, first + config.frames)
+        first = int(rng.integers(geometry.frames - frames + 1))
+        time = slice(first, first + frames)
         video, figure = pixels(clip.frames[time]), torch.from_numpy(clip.figure[time])
         kind, width = rng.random(), geometry.width_px
         if kind < config.skeleton_share + config.composite_share:
@@ -246,7 +259,9 @@ def _check(config: VaeConfig, vae: AutoencoderKLWan, geometry: Geometry) -> None
     stride, side = int(vae.config.scale_factor_spatial), min(geometry.height_px, geometry.width_px)
     if config.crop_px % stride or not stride <= config.crop_px <= side:
         raise VaeError(f"crop_px is {config.crop_px}; it must be a multiple of {stride} px, at most {side} px")
-    if config.frames % 4 != 1 or not 1 <= config.frames <= geometry.frames:
-        raise VaeError(f"frames is {config.frames}; it must be 4k + 1, at most {geometry.frames}")
+    long = {} if config.long_from is None else {"long_frames": config.long_frames}
+    for name, frames in ({"frames": config.frames} | long).items():
+        if frames % 4 != 1 or not 1 <= frames <= geometry.frames:
+            raise VaeError(f"{name} is {frames}; it must be 4k + 1, at most {geometry.frames}")
     if config.precision not in ("fp32", "bf16"):
         raise VaeError(f"precision is {config.precision!r}; it must be fp32 or bf16")
