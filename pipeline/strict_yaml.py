@@ -49,7 +49,9 @@ def validate(model: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
     try:
         made = TypeAdapter(model).validate_python(data)
     except ValidationError as error:
-        told = {_place(each["loc"]): _told(dict(each)) for each in error.errors()}
+        all_: list[dict[str, Any]] = [dict(each) for each in error.errors()]
+        mistakes = [each for each in all_ if not _follows(each, all_)]
+        told = {_place(each["loc"]): _told(each) for each in mistakes}
         lines += [f"{prefix if where else whole}{line}" for where, line in told.items() if where not in unknown]
         raise ConfigError("\n".join(lines)) from error
     except UserError as error:  # of a dataclass that checks itself
@@ -61,6 +63,13 @@ def validate(model: type[Any], data: Mapping[str, Any], prefix: str) -> Any:
 
 def _place(parts: Iterable[Any]) -> str:
     return ".".join(str(part) for part in parts)
+
+
+def _follows(mistake: Mapping[str, Any], all_: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether a list is too short only because something in it is wrong."""
+    place = tuple(mistake["loc"])
+    inside = [other for other in all_ if len(other["loc"]) > len(place) and other["loc"][: len(place)] == place]
+    return mistake["type"] == "too_short" and bool(inside)
 
 
 def _told(mistake: Mapping[str, Any]) -> str:
