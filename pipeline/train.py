@@ -14,9 +14,10 @@ from model import backbone as backbones
 from model.backbone import Backbone
 from model.text import TinyText
 from model.training.cache import LatentCache
-from model.training.clips import KeptClips
+from model.training.clips import Clips, KeptClips
 from model.training.dry_run import Estimate, dry_run
 from model.training.loop import Summary, train
+from model.training.order import curriculum
 from model.training.samples import samples, sheet
 from model.training.shelf import Make, Shelf
 from model.training.strategy import Batch, PoseDriven
@@ -66,8 +67,27 @@ class Prepared:
         return self.cache.read(indices)
 
 
+class Fresh:
+    """The first few samples of a cache, encoded in memory when they are asked for: enough to say what a step costs."""
+
+    def __init__(self, cache: LatentCache, count: int) -> None:
+        self.cache, self.digest = cache, cache.digest
+        self.count = min(count, len(cache))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """Return these samples."""
+        return self.cache.encoded(indices)
+
+
 class Training:
-    """A config with its model and data."""
+    """A config with its model and data.
+
+    Raises:
+        UserError: The base, the size or the phases cannot be used; said before anything is rendered.
+    """
 
     def __init__(self, run: TrainingRun) -> None:
         self.run = run
@@ -76,16 +96,18 @@ class Training:
         self.strategy = PoseDriven()
         self.phases = [(phase.from_step, self._source(phase.worlds, "train")) for phase in run.data.phases]
         self.held_out = self._source(run.data.held_out, "held_out")
+        curriculum(self.phases)
 
     def _source(self, worlds: tuple[World, ...], split: Split) -> Prepared:
+        clips = self.run.data.clips(self.geometry, worlds, split)
+        return Prepared(self._cache(KeptClips(clips, self.run.folder / "clips"), split), self._fill)
+
+    def _cache(self, clips: Clips, split: Split) -> LatentCache:
         data = self.run.data
-        clips = data.clips(self.geometry, worlds, split)
-        kept = KeptClips(clips, self.run.folder / "clips")
-        cache = LatentCache(
-            kept, self.backbone, self.geometry, data.augment, self.run.folder / "latents",
+        return LatentCache(
+            clips, self.backbone, self.geometry, data.augment, self.run.folder / "latents",
             variants=data.variants if split == "train" else 1, seed=data.seed,
         )  # fmt: skip
-        return Prepared(cache, self._fill)
 
     def prepare(self, share: "Share") -> None:
         """Render and encode what is missing."""
@@ -102,11 +124,15 @@ class Training:
             fill_shelf(shelf, make, what, share)
 
     def estimate(self) -> Estimate:
-        """Return what the training will cost; a few steps are timed."""
-        return dry_run(self.run.training, self.backbone, self.strategy, self.phases[0][1])
+        """Return what the training will cost; a few steps are timed, and nothing is written."""
+        clips = self.run.data.clips(self.geometry, self.run.data.phases[0].worlds, "train")
+        few = Fresh(self._cache(clips, "train"), self.run.training.global_batch)
+        return dry_run(self.run.training, self.backbone, self.strategy, few)
 
     def start(self, on_step: Callable[[Mapping[str, Any]], None] | None = None) -> Summary:
         """Train, or go on training."""
+        if self.run.training.validation.every or self.run.training.sample_every:
+            self._fill(self.held_out.cache)  # by all processes: later only some of them may read it
         return train(
             self.run.training, self.backbone, self.strategy, self.phases, self.held_out, self.run.folder,
             on_sample=self.draw_samples, on_step=on_step,
@@ -143,8 +169,10 @@ def fill_shelf(shelf: Shelf, make: Make, what: str, share: Share) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=share.part > 0) as bar:
         mine = [number for number in missing if number % share.parts == share.part]
-        task = bar.add_task(what, total=len(mine) * shelf.shard)
+        task = bar.add_task(what, total=sum(min(shelf.shard, shelf.count - n * shelf.shard) for n in mine))
         for made in shelf.fill(make, part=share.part, parts=share.parts):
             bar.advance(task, made)
-    while shelf.missing():
-        time.sleep(_WAIT_S)
+        if left := len(shelf.missing()):
+            bar.add_task(f"wait for {left} shards of the other parts", total=None)
+        while shelf.missing():
+            time.sleep(_WAIT_S)

@@ -16,10 +16,12 @@ _part = click.option(
 )
 
 
-def _share(text: str) -> tuple[int, int]:
+def _share(text: str, prepare: bool) -> tuple[int, int]:
     first, _, all_ = text.partition("/")
     if not (first.isdigit() and all_.isdigit() and 1 <= int(first) <= int(all_)):
         raise click.BadParameter(f"{text!r} is no part; write 1/2 and, in the other process, 2/2", param_hint="--part")
+    if all_ != "1" and not prepare:
+        raise click.UsageError("--part goes with --prepare; a training shares its work by torchrun")
     return int(first) - 1, int(all_)
 
 
@@ -41,7 +43,7 @@ def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run
 
     Ctrl-C finishes the step, saves, and ends; the same command goes on.
     """
-    share = _share(part)
+    share = _share(part, prepare)
     from pipeline import train as training
 
     whole = training.Training(training.load(config, sets))
@@ -52,7 +54,8 @@ def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run
         click.echo(str(whole.estimate()))
     else:
         summary = whole.start(_on_step(whole.run.training.steps, as_json))
-        click.echo(summary.message)
+        if summary.message:
+            click.echo(summary.message, err=as_json)
 
 
 @click.command("train-vae", short_help="Train the small VAE of the embedded backbone.")
@@ -70,7 +73,7 @@ def train_vae(config: Path, sets: tuple[str, ...], prepare: bool, part: str, as_
 
     Writes vae/ (diffusers' layout), measured.json and sheet.png into the config's folder. Exit code 1: not accepted.
     """
-    share = _share(part)
+    share = _share(part, prepare)
     from pipeline import train_vae as training
     from pipeline.train import Share
 
@@ -82,9 +85,10 @@ def train_vae(config: Path, sets: tuple[str, ...], prepare: bool, part: str, as_
     steps = whole.run.vae.steps
     told = _on_step(steps, as_json)
     verdict = whole.start(lambda step, loss: told({"step": step, "loss": loss}))
-    click.echo(
-        f"{verdict.measured}; wanted {verdict.accept_db:g}: {'accepted' if verdict.accepted else 'NOT accepted'}"
-    )
+    if as_json:
+        print_json_line(verdict.as_json())
+    said = "accepted" if verdict.accepted else "NOT accepted"
+    click.echo(f"{verdict.measured}; wanted {verdict.accept_db:g}: {said}", err=as_json)
     if not verdict.accepted:
         raise SystemExit(1)
 

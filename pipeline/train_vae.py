@@ -1,6 +1,7 @@
 """The small VAE: trained, measured on figures it has never seen, and accepted or not."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from model.training.examples import Augment, example
 from model.training.reconstruct import Reconstruction, interval, reconstruction
 from model.training.samples import sheet
 from model.training.theatre_clips import Split, World
-from model.training.vae import set_statistics, train_vae
+from model.training.vae import train_vae
 from pipeline.strict_yaml import read, validate
 from pipeline.train import Share, fill_shelf
 from pipeline.train_config import VaeRun
@@ -54,10 +55,14 @@ class Verdict:
         low, high = interval(self.measured.figure_db)
         return {
             "accepted": self.accepted, "wanted_db": self.accept_db, "clips": len(self.measured.figure_db),
-            "figure_db_mean": round(float(np.nanmean(self.measured.figure_db)), 3),
-            "figure_db_interval": [round(low, 3), round(high, 3)],
-            "whole_db_mean": round(float(np.nanmean(self.measured.whole_db)), 3),
+            "figure_db_mean": _db(np.nanmean(self.measured.figure_db)), "figure_db_interval": [_db(low), _db(high)],
+            "whole_db_mean": _db(np.nanmean(self.measured.whole_db)),
         }  # fmt: skip
+
+
+def _db(value: float | np.floating[Any]) -> float | None:
+    """Return a number as JSON has it: NaN (a clip without a figure) and infinity are none."""
+    return round(float(value), 3) if math.isfinite(value) else None
 
 
 class VaeTraining:
@@ -83,7 +88,6 @@ class VaeTraining:
         self.prepare(Share())
         run = self.run
         vae = train_vae(run.vae, self.train, self.geometry, run.folder / "training", on_step=on_step)
-        set_statistics(vae, self.train, self.geometry)
         vae = vae.to(torch.float16).to(torch.float32)  # what is written is what is measured
         return self.measure(vae)
 
@@ -101,8 +105,8 @@ class VaeTraining:
         measured = reconstruction(through, self.held_out, self.geometry, numbers)
         verdict = Verdict(measured, self.run.accept_db)
         told = verdict.as_json() | {
-            "figure_db": [round(float(db), 3) for db in measured.figure_db],
-            "whole_db": [round(float(db), 3) for db in measured.whole_db],
+            "figure_db": [_db(db) for db in measured.figure_db],
+            "whole_db": [_db(db) for db in measured.whole_db],
         }
         (folder / "measured.json").write_text(json.dumps(told, indent=2) + "\n")
         self._sheet(through, list(numbers)[:: max(1, len(numbers) // _ON_SHEET)][:_ON_SHEET])
