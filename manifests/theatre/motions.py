@@ -155,7 +155,7 @@ def names(split: str, easy: bool = False) -> tuple[str, ...]:
     """Return the names of a split, `train` or `held_out`.
 
     Whole clips, whole families and, of the other families, whole numbers are held out. The easy ones face the front,
-    stay where they are, upright, and keep a foot on the ground for most of the time; none of the captured ones does.
+    stay where they are, upright, with their feet on the ground but for small hops; none of the captured ones does.
 
     Raises:
         UserError: There is no such split, or (unless `easy`) the capture clips are not installed.

@@ -1,4 +1,4 @@
-"""Capture files for tests, made here: no file of the package is copied."""
+"""Capture files for tests, made here (no file of the package is copied), and what the tests of motions measure."""
 
 import json
 from importlib.util import find_spec
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 needs_capture = pytest.mark.skipif(find_spec("pybullet_data") is None, reason="the extra `demo` is not installed")
 
@@ -28,3 +29,11 @@ def still(frames=3, seconds=0.1):
 def write(path: Path, frames, loop="none") -> Path:
     path.write_text(json.dumps({"Loop": loop, "Frames": np.asarray(frames).tolist()}))
     return path
+
+
+def speeds(motion):
+    """Return `[T - 1, 22]` rad/s."""
+    before, after = motion.rotations[:-1].astype(float), motion.rotations[1:].astype(float)
+    between = np.swapaxes(before, -1, -2) @ after
+    turned = Rotation.from_matrix(between.reshape(-1, 3, 3)).magnitude()
+    return turned.reshape(between.shape[:2]) * motion.fps

@@ -7,7 +7,6 @@ from scipy.spatial.transform import Rotation
 
 from manifests.errors import UserError
 from manifests.theatre import capture, grounding
-from manifests.theatre import rotations as turn
 from manifests.theatre.motion import JOINTS, PARENTS
 from tests.manifests.theatre.clips import BALLS, HINGES, needs_capture, still, write
 
@@ -49,24 +48,36 @@ def some_frames(seed=0, frames=4):
     return rows
 
 
+BONES = {  # joint: the direction of its bone at rest, in the file's axes and in ours
+    "hip": ((0, -1, 0), (0, -1, 0)), "knee": ((0, -1, 0), (0, -1, 0)), "ankle": ((1, 0, 0), (0, 0, 1)),
+    "shoulder": ((0, -1, 0), (1, 0, 0)), "elbow": ((0, -1, 0), (1, 0, 0)),
+}  # fmt: skip
+
+
+def check_limbs(clip, frame, row):
+    ours, theirs = world(clip, frame), in_the_file(row)
+    for side, sign in (("left", 1), ("right", -1)):
+        for joint, (file_bone, bone) in BONES.items():
+            wanted = AXES.apply(theirs[f"{side}_{joint}"].apply(file_bone))
+            found = ours[f"{side}_{joint}"].apply(np.array(bone) * (sign, 1, 1))
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+    for joint, theirs_of in (("pelvis", "root"), ("spine3", "chest"), ("head", "neck")):
+        wanted = AXES * theirs[theirs_of] * AXES.inv()
+        assert (ours[joint] * wanted.inv()).magnitude() < 1e-6
+
+
 def test_every_limb_points_where_it_points_in_the_file(tmp_path):
     rows = some_frames()
     clip = capture.read(write(tmp_path / "clip.txt", rows))
-    bones = {  # joint: the direction of its bone at rest, in the file's axes and in ours
-        "hip": ((0, -1, 0), (0, -1, 0)), "knee": ((0, -1, 0), (0, -1, 0)), "ankle": ((1, 0, 0), (0, 0, 1)),
-        "shoulder": ((0, -1, 0), (1, 0, 0)), "elbow": ((0, -1, 0), (1, 0, 0)),
-    }  # fmt: skip
     for frame, row in enumerate(rows):
-        ours, theirs = world(clip, frame), in_the_file(row)
-        for side, sign in (("left", 1), ("right", -1)):
-            for joint, (file_bone, bone) in bones.items():
-                wanted = AXES.apply(theirs[f"{side}_{joint}"].apply(file_bone))
-                np.testing.assert_allclose(
-                    ours[f"{side}_{joint}"].apply(np.array(bone) * (sign, 1, 1)), wanted, atol=1e-6
-                )
-        for joint, theirs_of in (("pelvis", "root"), ("spine3", "chest"), ("head", "neck")):
-            wanted = AXES * theirs[theirs_of] * AXES.inv()
-            assert (ours[joint] * wanted.inv()).magnitude() < 1e-6
+        check_limbs(clip, frame, row)
+
+
+@needs_capture
+@pytest.mark.parametrize(("name", "frame"), [("kick", 20), ("walk", 5), ("cartwheel", 30), ("getup_facedown", 0)])
+def test_a_frame_of_the_package_shows_the_pose_that_its_file_says(name, frame):
+    rows = json.loads((capture.folder() / capture.CLIPS[name]).read_text())["Frames"]
+    check_limbs(capture.clip(name), frame, np.array(rows[frame]))
 
 
 def test_a_standing_figure_is_at_rest_but_for_its_hanging_arms(tmp_path):
@@ -196,17 +207,3 @@ def test_the_file_says_how_knees_and_elbows_of_a_clip_bend():
         turns = clip.turns[:, JOINTS.index(name)]
         bent = 2 * np.arctan2(np.linalg.norm(turns[:, 1:], axis=1), np.abs(turns[:, 0]))
         np.testing.assert_allclose(bent, np.abs(rows[:, at]), atol=1e-9)
-
-
-def test_quaternions_turn_as_scipy_turns():
-    rng = np.random.default_rng(1)
-    first, second = Rotation.random(50, rng=rng), Rotation.random(50, rng=rng)
-    one, two = (np.roll(r.as_quat(), 1, axis=1) for r in (first, second))
-    vectors = rng.normal(size=(50, 3))
-    np.testing.assert_allclose(turn.matrices(turn.multiply(one, two)), (first * second).as_matrix(), atol=1e-12)
-    np.testing.assert_allclose(turn.rotate(one, vectors), first.apply(vectors), atol=1e-12)
-    np.testing.assert_allclose(turn.matrices(turn.from_matrices(first.as_matrix())), first.as_matrix(), atol=1e-12)
-    wanted = Rotation.from_rotvec(0.3 * first.as_rotvec())
-    np.testing.assert_allclose(turn.matrices(turn.share(one, 0.3)), wanted.as_matrix(), atol=1e-12)
-    between = Rotation.from_rotvec(0.3 * (second * first.inv()).as_rotvec()) * first
-    np.testing.assert_allclose(turn.matrices(turn.slerp(one, two, 0.3)), between.as_matrix(), atol=1e-12)
