@@ -76,7 +76,7 @@ def _told(mistake: Mapping[str, Any]) -> str:
     """Return one of pydantic's mistakes as a line."""
     said = str(mistake["msg"]).removeprefix("Value error, ")
     where = _place(mistake["loc"])
-    shown = mistake["type"] != "missing" and not isinstance(mistake["input"], Mapping)
+    shown = mistake["type"] not in ("missing", "value_error")  # a rule of our own says what it found
     found = f", found {mistake['input']!r}" if shown else ""
     return f"{where}{': ' if where else ''}{said[0].lower()}{said[1:]}{found}"
 

@@ -6,8 +6,9 @@ Fields that a room of `model` owns are that room's own frozen dataclasses, so th
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from model.composite import blank_value
 from model.geometry import Geometry
 from model.tiny import TinyTransformer
 from model.training.config import TrainConfig
@@ -67,6 +68,21 @@ class Theatre(_Strict):
     seed: int = 0
     people: int = Field(2, ge=1, description="most figures in a clip")
 
+    @model_validator(mode="after")
+    def _playable(self) -> "Theatre":
+        for world in self._worlds():
+            if world.count < 1 or not 0 <= world.creature_share <= 1:
+                raise ValueError(
+                    f"the world {world.name} has count {world.count} and creature_share {world.creature_share}; wanted "
+                    "1 or more, and a number from 0 to 1"
+                )
+            if world.name == "two" and self.people < 2:
+                raise ValueError(f"people is {self.people}, and the world two shows two figures: set it to 2")
+        return self
+
+    def _worlds(self) -> tuple[World, ...]:
+        return ()
+
     def clips(self, geometry: Geometry, worlds: tuple[World, ...], split: Split) -> TheatreClips:
         """Return the clips of these worlds."""
         return TheatreClips(geometry, worlds, split, self.seed, self.people)
@@ -86,6 +102,22 @@ class Data(Theatre):
     phases: tuple[Phase, ...] = Field(min_length=1)
     held_out: tuple[World, ...] = Field(min_length=1)
     augment: Augment = Augment()
+
+    @field_validator("augment")
+    @classmethod
+    def _drawable(cls, augment: Augment) -> Augment:
+        for name in ("bone_share", "drop_driving", "drop_reference"):
+            if not 0 <= getattr(augment, name) <= 1:
+                raise ValueError(f"{name} is {getattr(augment, name)}; it must be a share, from 0 to 1")
+        if not 0 < augment.bone_low <= augment.bone_high:
+            raise ValueError(
+                f"bones are scaled from {augment.bone_low} to {augment.bone_high}; wanted 0 < bone_low <= bone_high"
+            )
+        blank_value(augment.blank)
+        return augment
+
+    def _worlds(self) -> tuple[World, ...]:
+        return (*(world for phase in self.phases for world in phase.worlds), *self.held_out)
 
 
 class Samples(_Strict):
@@ -112,6 +144,9 @@ class VaeData(Theatre):
 
     worlds: tuple[World, ...] = Field(min_length=1)
     held_out: tuple[World, ...] = Field(min_length=1)
+
+    def _worlds(self) -> tuple[World, ...]:
+        return (*self.worlds, *self.held_out)
 
 
 class VaeRun(_Strict):

@@ -144,6 +144,10 @@ def _other_phases(data: dict[str, Any]) -> None:
     data["data"]["phases"] = [{"from_step": 0, "worlds": WORLDS}, {"from_step": 0, "worlds": HELD_OUT}]
 
 
+def _two_without_room(data: dict[str, Any]) -> None:
+    data["data"] |= {"people": 1, "held_out": [{"name": "two", "count": 1}]}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -156,6 +160,11 @@ def _other_phases(data: dict[str, Any]) -> None:
         (_other_phases, "the phases begin at steps [0, 0]"),
         (lambda data: data["training"].update(steps=0), "steps: is 0; it must be above 0"),
         (lambda data: data["data"]["phases"][0]["worlds"][0].update(name="hard"), "data.phases.0.worlds.0.name: "),
+        (lambda data: data["data"]["held_out"][0].update(count=0), "data: the world easy has count 0"),
+        (_two_without_room, "data: people is 1, and the world two shows two figures: set it to 2"),
+        (lambda data: data["data"].update(augment={"bone_share": 30}), "data.augment: bone_share is 30.0; it must be"),
+        (lambda data: data["data"].update(augment={"bone_low": 1.3}), "data.augment: bones are scaled from 1.3 to 1.2"),
+        (lambda data: data["data"].update(augment={"blank": "red"}), "blank is 'red'; it must be one of grey, black"),
         (lambda data: data["data"].update(held_out=[]), "data.held_out: "),
         (lambda data: data.update(strategy="rgb"), "strategy: input should be 'pose_driven', found 'rgb'"),
     ],
