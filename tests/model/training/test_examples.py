@@ -85,7 +85,7 @@ def test_bones_are_scaled_by_what_was_drawn_and_the_target_is_not(factor: float)
 
 
 def test_bones_are_scaled_and_signals_dropped_as_often_as_configured() -> None:
-    augment, count = Augment(bone_share=0.3, drop_driving=0.2, drop_reference=0.15), 250
+    augment, count = Augment(bone_share=0.3, drop_driving=0.2, drop_reference=0.15), 120
     plain, kinds = right(made().given), []
     for seed in range(count):
         each = made(augment, seed=seed)

@@ -61,9 +61,9 @@ def test_a_killed_and_resumed_training_equals_an_uninterrupted_one_to_the_bit(tm
 
 
 def test_steps_that_are_added_before_the_rate_falls_change_nothing_of_what_was(tmp_path: Path) -> None:
-    longer = replace(CONFIG, steps=8, decay_steps=2)
+    longer = replace(CONFIG, steps=6)
     with pytest.raises(Killed):
-        trained(tmp_path / "grown", replace(CONFIG, steps=6), die_after=4)
+        trained(tmp_path / "grown", CONFIG, die_after=3)
     assert same(trained(tmp_path / "grown", longer), trained(tmp_path / "whole", longer))
 
 
