@@ -94,6 +94,15 @@ class Backbone(Protocol):
         """What latents are bound to: a digest of the VAE's weights and of the statistics that normalise them."""
         ...
 
+    @property
+    def image_digest(self) -> str | None:
+        """What embeddings of references are bound to: a digest of their encoder; None where the base takes none."""
+        ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """Put all parts on a device but a text encoder that is no module: it has a device of its own."""
+        ...
+
     def geometry(self, height_px: int, width_px: int, frames: int) -> Geometry:
         """Return the geometry of a clip of this size.
 

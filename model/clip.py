@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
-from model.weights import WeightsError
+from manifests.keys import digest
+from model.weights import WeightsError, digest_of
 
 
 class ImageEncoder:
@@ -18,6 +19,11 @@ class ImageEncoder:
         self.model = model.requires_grad_(False).eval()
         self.dim: int = model.config.hidden_size
         self.processor = processor
+
+    @property
+    def digest(self) -> str:
+        """Of the weights and of how pictures are resized and normalised."""
+        return digest([digest_of(self.model), self.processor.to_json_string()])
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str) -> Self:

@@ -60,6 +60,16 @@ class Wan:
         config = self.vae.config
         return digest([weights.digest_of(self.vae), list(config.latents_mean), list(config.latents_std)])
 
+    @property
+    def image_digest(self) -> str | None:
+        return None if self.image is None else self.image.digest
+
+    def to(self, device: torch.device | str) -> Self:
+        for part in (self.transformer, self.vae, self.text, self.image and self.image.model):
+            if isinstance(part, nn.Module):
+                part.to(device)
+        return self
+
     def geometry(self, height_px: int, width_px: int, frames: int) -> Geometry:
         spec = self.spec
         geometry = Geometry(

@@ -54,6 +54,8 @@ class LatentCache:
             "example": EXAMPLE, "clips": clips.digest, "vae": backbone.vae_digest, "variants": variants, "seed": seed,
             "augment": vars(augment), "prefix": geometry.prefix_frames, "size": [geometry.height_px, geometry.width_px],
         }  # fmt: skip
+        if backbone.image_digest is not None:  # bases share a VAE, and not each of them takes a picture
+            recipe["image"] = backbone.image_digest
         self.digest = digest(recipe)
         self.shelf = Shelf(folder / self.digest[:16], self.digest, len(clips) * variants, shard=64)
         whole = mask(geometry.frames, geometry.height_px, geometry.width_px)

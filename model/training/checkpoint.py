@@ -91,7 +91,8 @@ def save(folder: Path, state: State, tensors: Mapping[str, Tensor], export: Call
         if _is_full(error):
             raise NoSpaceError(str(folder)) from error
         raise
-    for number in steps(folder)[:-keep]:
+    # a damaged one from before a resume may be newer, and must not count as one of those that stay
+    for number in [step for step in steps(folder) if step <= state.step][:-keep]:
         shutil.rmtree(at(folder, number))
     return final
 
@@ -133,7 +134,7 @@ def load(folder: Path, step: int, now: State) -> dict[str, Tensor]:
         now: The mathematics and the sources of the training that wants to go on.
 
     Raises:
-        ResumeError: The mathematics or a source seen so far differ, or the checkpoint is past the training's steps.
+        ResumeError: The mathematics or a source seen so far differ.
     """
     then = read_state(at(folder, step))
     names = sorted({*then.mathematics, *now.mathematics})

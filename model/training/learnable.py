@@ -1,7 +1,9 @@
 """What learns, and how it is written down for others: all weights, or a LoRA on a frozen base."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +61,31 @@ def prepare(config: TrainConfig, backbone: Backbone) -> dict[str, nn.Parameter]:
     for parameter in learning.values():
         parameter.data = parameter.data.float()
     return learning
+
+
+def sizes(backbone: Backbone) -> dict[str, Any]:
+    """Return what the transformer's config says, as JSON values: heads split another way have weights of the same
+    shapes, and yet are another model."""
+    config: Mapping[str, Any] = backbone.transformer.config  # type: ignore[assignment]
+    plain = {name: value for name, value in config.items() if not name.startswith("_")}  # those are of the file alone
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+def check_sizes(learning: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint whose weights are not exactly those that learn, before any of them is taken over.
+
+    Raises:
+        ResumeError: Naming the first that differs.
+    """
+    then = {name.removeprefix("weights."): t.shape for name, t in tensors.items() if name.startswith("weights.")}
+    now = {name: parameter.shape for name, parameter in learning.items()}
+    for name in sorted({*then, *now}):
+        if then.get(name) != now.get(name):
+            was, is_ = (list(found[name]) if name in found else "missing" for found in (then, now))
+            raise checkpoint.ResumeError(
+                f"the checkpoint is of a model of another size: {name} was {was} and is {is_}; put the model's sizes "
+                "back, or train in another folder"
+            )
 
 
 def export(config: TrainConfig, backbone: Backbone, base: str | None, folder: Path) -> None:

@@ -56,6 +56,7 @@ class Learner:
 
     def __init__(self, config: TrainConfig, backbone: Backbone, strategy: Strategy, ranks: parallel.Ranks) -> None:
         self.config, self.backbone, self.strategy, self.ranks = config, backbone, strategy, ranks
+        backbone.to(ranks.device)  # the VAE too: later phases are encoded, and sheets drawn, while it trains
         self.base = backbone.digest if config.trainable == "lora" else None
         self.shift = config.sigma.shift or backbone.spec.shift
         self.parameters = learnable.prepare(config, backbone)
@@ -79,7 +80,12 @@ class Learner:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the tensors of a checkpoint."""
+        """Take over the tensors of a checkpoint.
+
+        Raises:
+            ResumeError: They are of a model of another size.
+        """
+        learnable.check_sizes(self.parameters, tensors)
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"weights.{name}"])
             if f"optimizer.step.{name}" in tensors:
@@ -256,6 +262,7 @@ def _resume(learner: Learner, checkpoints: Path, phases: Sequence[order.Phase]) 
 def _state(learner: Learner, step: int, phases: Sequence[order.Phase]) -> checkpoint.State:
     said = {"strategy": learner.strategy.name, "backbone": learner.backbone.name, "base": learner.base}
     said["text"] = None if learner.text_learns else learner.backbone.text.digest
+    said |= {f"transformer.{name}": value for name, value in learnable.sizes(learner.backbone).items()}
     mathematics = learner.config.mathematics() | said | {"sigma.shift": learner.shift}
     sources = [(phase.from_step, phase.source.digest, len(phase.source)) for phase in phases]
     return checkpoint.State(step, step * learner.config.global_batch, mathematics, sources)

@@ -86,12 +86,15 @@ def ranks(device: str) -> Iterator[Ranks]:
         device: auto, cpu or cuda; auto is cuda where there is one.
 
     Raises:
-        NoDeviceError: cuda is wanted, and there is none for this process.
+        NoDeviceError: cuda is wanted, or other processes have it, and there is none for this process.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     there = torch.cuda.device_count()
-    if device == "cuda" and there <= local:
-        raise NoDeviceError(f"device: cuda is wanted for local rank {local}, and {there} are there; set device: cpu")
+    if there <= local and (device == "cuda" or (device == "auto" and there)):  # some on cuda, some not: a hang
+        raise NoDeviceError(
+            f"device: cuda is wanted for local rank {local}, and {there} are there; set device: cpu, or start as many "
+            "processes as there are devices"
+        )
     on_gpu = device != "cpu" and there > local
     here = torch.device("cuda", local) if on_gpu else torch.device("cpu")
     if on_gpu:

@@ -28,15 +28,21 @@ def samples(
     *,
     steps: int = 12,
     guidance: Guidance | None = None,
+    blank: str = "grey",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return driving, what the model makes, and the truth, each `[B, 3, T, H, W]`, of clips that drive themselves."""
-    plain = Augment(bone_share=0.0, drop_driving=0.0, drop_reference=0.0)
+    """Return driving, what the model makes, and the truth, each `[B, 3, T, H, W]`, of clips that drive themselves.
+
+    `blank` is what "nothing" looked like in training (`Augment.blank`).
+    """
+    plain = Augment(bone_share=0.0, drop_driving=0.0, drop_reference=0.0, blank=blank)
     made = [example(clips.clip(n), geometry, plain, np.random.default_rng(0)) for n in numbers]
     device = next(backbone.transformer.parameters()).device
     wanted = torch.cat([each.wanted for each in made]).to(device)
     reference = torch.cat([each.reference for each in made]).to(device)
     driving, prompts = right(wanted), [each.prompt for each in made]
-    got = animate(backbone, reference, driving, prompts, seeds=list(numbers), steps=steps, guidance=guidance)
+    got = animate(
+        backbone, reference, driving, prompts, seeds=list(numbers), steps=steps, guidance=guidance, blank=blank
+    )
     return driving, got, left(wanted)
 
 
