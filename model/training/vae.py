@@ -97,15 +97,15 @@ def crops(config: VaeConfig, clips: Clips, geometry: Geometry, step: int) -> tup
         first = int(rng.integers(geometry.frames - frames + 1))
         time = slice(first, first + frames)
         video, figure = pixels(clip.frames[time]), torch.from_numpy(clip.figure[time])
-        kind, width = rng.random(), geometry.width_px
+        kind, seam = rng.random(), geometry.width_px
+        x = _start(figure[0].any(dim=0), config.crop_px, seam, rng)
         if kind < config.skeleton_share + config.composite_share:
-            driving = _driving(clip.skeleton, time, geometry, rng)
-            nowhere = torch.zeros_like(figure)
+            driving, nowhere = _driving(clip.skeleton, time, geometry, rng), torch.zeros_like(figure)
             if kind < config.skeleton_share:
                 video, figure = driving, nowhere
             else:
-                video, figure, width = joined(video, driving), torch.cat([figure, nowhere], dim=-1), 2 * width
-        x = _start(figure[0].any(dim=0), config.crop_px, width, rng)
+                video, figure = joined(video, driving), torch.cat([figure, nowhere], dim=-1)
+                x = int(rng.integers(seam - config.crop_px + 1, seam))
         y = _start(figure[0].any(dim=1), config.crop_px, geometry.height_px, rng)
         part = (slice(None), slice(y, y + config.crop_px), slice(x, x + config.crop_px))
         videos.append(video[(slice(None), slice(None), *part)])
