@@ -201,6 +201,13 @@ def test_a_fresh_vae_has_stride_8_in_space_and_4_in_time_at_any_number_of_channe
     assert base.transformer.config.in_channels == 2 * z_dim + 4
 
 
+def test_all_parts_of_a_backbone_go_to_a_device_together() -> None:
+    wan = small.wan_i2v().to("meta")
+    assert wan.image is not None
+    parts = (wan.transformer, wan.vae, wan.image.model)
+    assert {parameter.device.type for part in parts for parameter in part.parameters()} == {"meta"}
+
+
 def test_a_fresh_backbone_is_drawn_by_its_seed_alone(tmp_path: Path) -> None:
     vae, text = new_vae(TinyVae(base_dim=8), seed=1), TinyText(dim=8, length=4)
     state = torch.random.get_rng_state()

@@ -1,5 +1,6 @@
 """Latents from the shelf are those that the backbone's VAE gives of the same examples."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,6 +104,19 @@ def test_the_digest_tells_apart_all_that_latents_depend_on_and_nothing_else(tmp_
     learned = backbone()
     torch.nn.init.ones_(learned.transformer.proj_out.weight)
     assert cache(tmp_path, wan=learned).digest == cache(tmp_path / "elsewhere").digest == digests[0]
+
+
+def test_latents_with_and_without_embeddings_of_the_reference_lie_apart_also_for_one_vae(tmp_path: Path) -> None:
+    clips, wan = Walks(1, Geometry(32, 32, 5, 4, 16)), shared("wan-i2v")
+    with_image = cache(tmp_path, clips, wan).digest
+    assert cache(tmp_path, clips, wan).digest == with_image
+    other = copy.copy(wan)
+    other.image = None
+    assert cache(tmp_path, clips, other).digest != with_image
+    assert wan.image is not None
+    other.image = copy.deepcopy(wan.image)
+    torch.nn.init.zeros_(next(other.image.model.parameters()))
+    assert cache(tmp_path, clips, other).digest != with_image
 
 
 @dataclass(frozen=True)
