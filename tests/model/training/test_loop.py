@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from manifests.errors import UserError
+from model.text import TinyText
+from model.tiny import TinyTransformer
 from model.training import metrics, order
 from model.training.checkpoint import ResumeError, read_state
 from model.training.config import FREE, Optimizer, TrainConfig, TrainConfigError, learning_rate
@@ -23,6 +25,7 @@ from model.training.learnable import RandomLayerError
 from model.training.loop import TrainingDiverged, train
 from model.training.parallel import TooManyRanksError
 from model.training.strategy import Batch, PoseDriven, modules
+from model.wan import new_tiny
 from tests.model.small import wan_i2v
 from tests.model.training.small_training import CONFIG, Patterns, backbone, changed, run, weights, without_times
 
@@ -287,6 +290,36 @@ def test_going_on_from_another_frozen_base_is_refused(tmp_path: Path) -> None:
     run(tmp_path, steps=2, trainable="lora")
     with pytest.raises(ResumeError, match="base: "):
         run(tmp_path, steps=4, trainable="lora", base=backbone(seed=1))
+
+
+@pytest.mark.parametrize(
+    ("heads", "head_dim", "layers", "said"),
+    [
+        (4, 8, 2, r"transformer.attention_head_dim: 16 -> 8, transformer.num_attention_heads: 2 -> 4"),
+        (2, 16, 1, r"transformer.num_layers: 2 -> 1"),
+    ],
+)
+def test_going_on_with_another_model_whose_weights_would_fit_is_refused(
+    tmp_path: Path, heads: int, head_dim: int, layers: int, said: str
+) -> None:
+    run(tmp_path, steps=2)
+    first = backbone()
+    sizes = TinyTransformer(layers=layers, heads=heads, head_dim=head_dim, ffn_dim=48, freq_dim=32)
+    other = new_tiny(first.vae, TinyText(dim=16, length=4, words=64), sizes, 0)
+    state, mine = first.transformer.state_dict(), other.transformer.state_dict()
+    assert all(state[name].shape == value.shape for name, value in mine.items())
+    with pytest.raises(ResumeError, match=said):
+        run(tmp_path, steps=4, base=other)
+
+
+def test_going_on_with_a_text_encoder_of_another_size_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, steps=2)
+    other = new_tiny(
+        backbone().vae, TinyText(dim=16, length=5, words=64),
+        TinyTransformer(layers=2, heads=2, head_dim=16, ffn_dim=48, freq_dim=32), 0,
+    )  # fmt: skip
+    with pytest.raises(ResumeError, match=r"text.place was \[4, 16\] and is \[5, 16\]; put the model's sizes back"):
+        run(tmp_path, steps=4, base=other)
 
 
 def test_what_does_not_shape_the_result_may_change(tmp_path: Path) -> None:
