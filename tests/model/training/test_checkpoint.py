@@ -94,6 +94,13 @@ def test_a_damaged_checkpoint_is_replaced_when_its_step_is_reached_again(tmp_pat
     assert checkpoint.newest_whole(tmp_path) == 2
 
 
+def test_a_damaged_checkpoint_that_is_newer_does_not_cost_the_one_just_written(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 4)
+    flip(tmp_path / "step-00000004" / TRAINER)
+    saved(tmp_path, 2, keep=1)
+    assert checkpoint.newest_whole(tmp_path) == 2
+
+
 def test_what_a_killed_save_left_behind_is_never_taken_and_goes(tmp_path: Path) -> None:
     saved(tmp_path, 1, 2)
     (tmp_path / "step-00000002").rename(tmp_path / ".partial-00000002")
