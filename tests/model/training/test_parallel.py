@@ -80,6 +80,15 @@ def test_a_device_that_is_not_there_is_named() -> None:
         pass
 
 
+def test_processes_for_which_no_device_is_left_are_refused_since_the_others_would_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(NoDeviceError, match="cuda is wanted for local rank 2, and 2 are there"), ranks("auto"):
+        pass
+
+
 def test_the_first_signal_is_remembered_and_the_second_one_acts() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interrupts() as interrupts:
