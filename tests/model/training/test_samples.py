@@ -30,6 +30,15 @@ def test_a_sample_is_the_clip_driven_by_itself() -> None:
     assert torch.equal(again[1], got)
 
 
+def test_nothing_looks_as_it_did_in_training() -> None:
+    wan, clips = backbone(), Walks(1)
+    grey, black = (samples(wan, clips, SIZE, [0], steps=1, blank=blank) for blank in ("grey", "black"))
+    assert (grey[0][:, :, :4] == 0).all()
+    assert (black[0][:, :, :4] == -1).all()
+    assert torch.equal(grey[2], black[2])
+    assert not torch.equal(grey[1], black[1])
+
+
 def test_floats_become_the_nearest_levels_and_stay_within_a_byte() -> None:
     video = torch.tensor([-3.0, -1.0, -1.0 + 0.4 / 127.5, -1.0 + 0.6 / 127.5, 0.999, 1.0, 7.0]).view(1, 7, 1, 1)
     assert to_uint8(video.expand(3, 7, 1, 1))[:, 0, 0, 2].tolist() == [0, 0, 0, 1, 255, 255, 255]
