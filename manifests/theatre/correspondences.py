@@ -25,11 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.theatre.motion import JOINTS, PARENTS, Array
-from manifests.theatre.rig import Rig
-from manifests.theatre.rotations import Y, Z, about, from_matrices, matrices, share
+from manifests.theatre.rig import Rig, pose
+from manifests.theatre.rotations import X, Y, Z, about, from_matrices, matrices, share
 
 HANGING_RAD: Final = 1.4
 """By how much a human's arms are turned down from the T-pose where the creatures' rest is: hanging, a little aside."""
+_REARING_RAD: Final = 0.9
+_PITCH: Final = (-0.35, 0.8)  # limits of the sine of the pitch: it bows less than it sits up
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,16 @@ class Drive:
         against: The human joint g, if the creature's joint bends; None if it follows h in the world.
         gain: The power, for a joint that bends.
         yaw_deg: The turn C.
-        crouches: For the root of what stands on four. Its trunk lies where a human's stands: of a tilt of the pelvis by
-            less than 90 degrees a quarter is left, beyond that the rest catches up (upside down is upside down), and
-            when the pelvis sinks the trunk leans back about it by the angle that leaves the shoulders where they were.
+        on_four: For the root of what stands on four, whose trunk lies where a human's stands. Of a tilt of the pelvis by
+            less than 90 degrees a quarter is left; beyond that the rest catches up (upside down is upside down). Then
+            the trunk is pitched, see `_pitched`, so that it stands on its forelegs as on its hind legs, or rears.
     """
 
     joint: str
     against: str | None = None
     gain: float = 1.0
     yaw_deg: float = 0.0
-    crouches: bool = False
+    on_four: bool = False
 
 
 def _pair(**drives: Drive) -> dict[str, Drive]:
@@ -81,7 +83,7 @@ def _tentacles(row: str, *joints: str, yaw_deg: tuple[float, float]) -> dict[str
 CORRESPONDENCES: Final[dict[str, dict[str, Drive]]] = {
     # arms are forelegs, legs are hind legs; the head looks where the human's does, and the tail and the ears sway
     "quadruped": {
-        "pelvis": Drive("pelvis", crouches=True), **_TRUNK, "head": Drive("head"), **_LEGS, **_ARMS, **_TAIL,
+        "pelvis": Drive("pelvis", on_four=True), **_TRUNK, "head": Drive("head"), **_LEGS, **_ARMS, **_TAIL,
         **_pair(ear=Drive("head", "spine3", -0.5)),
     },
     # arms are wings, folded when they hang
@@ -103,20 +105,29 @@ CORRESPONDENCES: Final[dict[str, dict[str, Drive]]] = {
 """For each kind, what drives each of its joints."""
 
 
-def driven(kind: str, rig: Rig, body: Array, sunk_m: Array) -> Array:
+def driven(kind: str, rig: Rig, body: Array) -> Array:
     """Return the local rotations `[T, J, 3, 3]` of a creature in a motion.
 
     Args:
         kind: Its kind, a key of `CORRESPONDENCES`.
         rig: Its rig.
         body: `[T, 22, 3, 3]`, the motion's rotations.
-        sunk_m: `[T]` m, by how much its pelvis is lower than at rest.
     """
-    turned, table = _from_standing(body), CORRESPONDENCES[kind]
-    world: list[NDArray[np.float64]] = []
-    local = np.empty((len(body), len(rig.joints), 3, 3), np.float32)
-    for index, (name, parent) in enumerate(zip(rig.joints, rig.parents, strict=True)):
-        drive = table[name]
+    turned = _from_standing(body)
+    root = CORRESPONDENCES[kind][rig.joints[0]]
+    if not root.on_four:
+        return _hung(kind, rig, turned, turned[root.joint])
+    level = _levelled(turned[root.joint])
+    return _hung(kind, rig, turned, _pitched(rig, turned, level, _hung(kind, rig, turned, level)))
+
+
+def _hung(kind: str, rig: Rig, turned: dict[str, NDArray[np.float64]], root: NDArray[np.float64]) -> Array:
+    """Return the local rotations `[T, J, 3, 3]` by the table, with the root turned as given `[T, 3, 3]`."""
+    world = [root]
+    local = np.empty((len(root), len(rig.joints), 3, 3), np.float32)
+    local[:, 0] = root
+    for index, (name, parent) in enumerate(zip(rig.joints[1:], rig.parents[1:], strict=True), start=1):
+        drive = CORRESPONDENCES[kind][name]
         change = matrices(about(Y, np.deg2rad(drive.yaw_deg)))
         turn = turned[drive.joint]
         if drive.against is not None:
@@ -124,12 +135,36 @@ def driven(kind: str, rig: Rig, body: Array, sunk_m: Array) -> Array:
             world.append(world[parent] @ change @ matrices(bend) @ change.T)
         else:
             world.append(change @ turn @ change.T)
-        if drive.crouches:
-            reach_m = float(rig.places()[rig.joints.index("left_arm"), 2])
-            lean = np.arcsin(np.clip(sunk_m / reach_m, 0, 0.8).astype(np.float64))
-            world[-1] = _levelled(world[-1]) @ matrices(about(np.array([-1.0, 0, 0]), lean))
-        local[:, index] = world[-1] if parent < 0 else world[parent].transpose(0, 2, 1) @ world[-1]
+        local[:, index] = world[parent].transpose(0, 2, 1) @ world[index]
     return local
+
+
+def _pitched(
+    rig: Rig, turned: dict[str, NDArray[np.float64]], level: NDArray[np.float64], local: Array
+) -> NDArray[np.float64]:
+    """Return `level` `[T, 3, 3]`, the root of what stands on four, pitched about its own x axis by
+
+        w ((1 - r) asin((y_hind - y_fore) / d) + r 0.9 rad),
+
+    where y_hind and y_fore are the heights of its lowest hind foot and forefoot if it were not pitched (`local` are its
+    rotations then), d their distance at rest, r how far both arms of the human are raised (the product of what each
+    is: 0 hanging, 1 from the horizontal on, against the world and against the chest, whichever is less), and w how
+    upright the root is. So it sits when the human squats, bows when its forelegs bend, and rears when both are raised.
+    """
+    places = pose(rig, local, np.zeros((len(local), 3), np.float32)).places
+    fore, hind = ([rig.joints.index(f"{side}_{paw}") for side in ("left", "right")] for paw in ("hand", "foot"))
+    gap_m = places[:, hind, 1].min(axis=1) - places[:, fore, 1].min(axis=1)
+    rest = rig.places()
+    sine = gap_m.astype(np.float64) / float(rest[fore[0], 2] - rest[hind[0], 2])
+    raised = np.ones(len(local))
+    for side in ("left", "right"):
+        arm = turned[f"{side}_shoulder"]
+        against_chest = turned["spine3"].transpose(0, 2, 1) @ arm
+        raised *= np.clip(1 - np.maximum(arm[:, 1, 1], against_chest[:, 1, 1]), 0, 1)
+    upright = np.clip(level[:, 1, 1], 0, 1)
+    pitch = upright * ((1 - raised) * np.arcsin(np.clip(sine, *_PITCH)) + raised * _REARING_RAD)
+    pitched: NDArray[np.float64] = level @ matrices(about(-X, pitch))
+    return pitched
 
 
 def _from_standing(body: Array) -> dict[str, NDArray[np.float64]]:
@@ -147,7 +182,7 @@ def _from_standing(body: Array) -> dict[str, NDArray[np.float64]]:
 
 
 def _levelled(turn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return rotations `[T, 3, 3]` with their tilt against the vertical eased as `Drive.crouches` says."""
+    """Return rotations `[T, 3, 3]` with their tilt against the vertical eased as `Drive.on_four` says."""
     up = turn[:, :, 1]
     tilt = np.arccos(np.clip(up[:, 1], -1, 1))
     axis = np.cross([0.0, 1.0, 0.0], up)  # about which the upright was tilted

@@ -52,7 +52,7 @@ def moved(kind: str, rig: Rig, motion: Motion) -> Array:
     creature is lifted by as much.
     """
     shift = motion.translation * np.float32(leg_m(rig))
-    turned = driven(kind, rig, motion.rotations, np.maximum(-shift[:, 1], 0))
+    turned = driven(kind, rig, motion.rotations)
     vertices = pose(rig, turned, shift).carry(rig.vertices, rig.bone)
     vertices[..., 1] -= np.minimum(vertices[..., 1].min(axis=1, keepdims=True), 0)
     return vertices

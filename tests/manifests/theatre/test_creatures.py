@@ -20,7 +20,7 @@ def posed(name: str, act: Motion) -> Pose:
     kind, number = name.split("-")
     rig = creature(name, kind, int(number))
     still = np.zeros((len(act), 3), np.float32)
-    return pose(rig, driven(kind, rig, act.rotations, still[:, 0]), still)
+    return pose(rig, driven(kind, rig, act.rotations), still)
 
 
 def test_there_are_at_least_four_kinds_and_200_and_50_names_that_share_none() -> None:
