@@ -15,7 +15,7 @@ let down. A creature's joint then has, in the world,
 
 with C a turn about y by `yaw_deg` (the identity if that is 0), which says in which direction "forward" goes: at 90 what
 swings forward in the human swings to the creature's left. The power of a rotation keeps its axis and multiplies its
-angle. The root follows the pelvis; two of its kinds need a rule of their own, see `Drive`.
+angle. The root follows the pelvis; that of what stands on four has a rule of its own, see `Drive`.
 """
 
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ class Drive:
         against: The human joint g, if the creature's joint bends; None if it follows h in the world.
         gain: The power, for a joint that bends.
         yaw_deg: The turn C.
-        on_four: For the root of what stands on four, whose trunk lies where a human's stands. Of a tilt of the pelvis by
-            less than 90 degrees a quarter is left; beyond that the rest catches up (upside down is upside down). Then
-            the trunk is pitched, see `_pitched`, so that it stands on its forelegs as on its hind legs, or rears.
+        on_four: For the root of what stands on four, whose trunk lies where a human's stands. Of a tilt of the pelvis
+            by less than 90 degrees a quarter is left; beyond that the rest catches up (upside down is upside down).
+            Then the trunk is pitched, see `_pitched`, so that it stands on its forelegs as on its hind legs, or rears.
     """
 
     joint: str

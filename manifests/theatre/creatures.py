@@ -44,15 +44,15 @@ def leg_m(rig: Rig) -> float:
     return rig.length(*(f"left_{joint}" for joint in joints))
 
 
-def moved(kind: str, rig: Rig, motion: Motion) -> Array:
+def moved(kind: str, rig: Rig, motion: Motion, clearance: Array) -> Array:
     """Return `[T, V, 3]` m, a creature in a motion.
 
-    The pelvis is shifted by the motion's translation in lengths of the creature's leg. A body with other proportions
-    would then sink into the ground where a human kneels or lies: where its lowest corner is below the ground, the whole
-    creature is lifted by as much.
+    Over the ground its pelvis goes where the motion's translation, in lengths of its leg, takes it. How high it is
+    follows from the ground: a body of other proportions with its pelvis as high would float where the human stands, or
+    sink in where the human lies. So its lowest corner is as far above the ground, in lengths of its leg, as the lowest
+    point of the average human is in the same motion: `clearance` `[T]`, 0 or more.
     """
     shift = motion.translation * np.float32(leg_m(rig))
-    turned = driven(kind, rig, motion.rotations)
-    vertices = pose(rig, turned, shift).carry(rig.vertices, rig.bone)
-    vertices[..., 1] -= np.minimum(vertices[..., 1].min(axis=1, keepdims=True), 0)
+    vertices = pose(rig, driven(kind, rig, motion.rotations), shift).carry(rig.vertices, rig.bone)
+    vertices[..., 1] += (clearance * np.float32(leg_m(rig)) - vertices[..., 1].min(axis=1))[:, None]
     return vertices

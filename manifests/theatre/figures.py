@@ -13,7 +13,7 @@ import numpy as np
 from manifests.theatre import creatures
 from manifests.theatre.creatures import creature, leg_m, moved
 from manifests.theatre.humans import average, bent, human
-from manifests.theatre.motion import Array, Figure, Motion, Performance
+from manifests.theatre.motion import Figure, Motion, Performance
 from manifests.theatre.names import UnknownName, numbered, numbers
 from manifests.theatre.points import COUNT, Markers
 from manifests.theatre.rig import Pose, Rig, pose
@@ -53,30 +53,28 @@ def perform(figure: Figure, motion: Motion) -> Performance:
     """Return the figure in a motion.
 
     The pelvis is shifted by the motion's translation times `leg_m` from where it is at rest, above the origin with the
-    feet on the ground.
+    feet on the ground. What is not human keeps the average human's clearance instead of its height
+    (`creatures.moved`), and has its points, scaled by the ratio of their leg lengths about the origin.
 
     Raises:
         UnknownName: The figure is none of `names`.
     """
     made = _made(figure.name)
-    if made.markers is None:
-        return Performance(moved(figure.kind, made.rig, motion), _of_average(figure, motion), np.ones(COUNT, np.bool_))
-    posed = _posed(made.rig, motion, figure.leg_m)
-    vertices = posed.carry(made.rig.vertices, made.rig.bone)
-    return Performance(vertices, made.markers.carried(posed), np.ones(COUNT, np.bool_))
+    given = np.ones(COUNT, np.bool_)
+    if made.markers is not None:
+        posed = _posed(made.rig, motion, figure.leg_m)
+        return Performance(posed.carry(made.rig.vertices, made.rig.bone), made.markers.carried(posed), given)
+    driver = average()
+    driver_leg_m = _human_leg_m(driver.rig)
+    posed = _posed(driver.rig, motion, driver_leg_m)
+    lowest_m = posed.carry(driver.rig.vertices, driver.rig.bone)[..., 1].min(axis=1)
+    vertices = moved(figure.kind, made.rig, motion, np.maximum(lowest_m, 0) / np.float32(driver_leg_m))
+    return Performance(vertices, driver.markers.carried(posed) * np.float32(figure.leg_m / driver_leg_m), given)
 
 
 def _posed(rig: Rig, motion: Motion, leg_m: float) -> Pose:
     """Return the pose of a human rig."""
     return pose(rig, bent(rig.joints, motion.rotations, motion.curl), motion.translation * np.float32(leg_m))
-
-
-def _of_average(figure: Figure, motion: Motion) -> Array:
-    """Return the points `[T, 133, 3]` m of the average human in the motion, scaled to the figure's leg length."""
-    driver = average()
-    leg_m = _human_leg_m(driver.rig)
-    points: Array = driver.markers.carried(_posed(driver.rig, motion, leg_m)) * np.float32(figure.leg_m / leg_m)
-    return points
 
 
 def _human_leg_m(rig: Rig) -> float:

@@ -115,9 +115,15 @@ def test_a_robots_limbs_point_where_those_of_the_human_do() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_sinks_into_the_ground(kind: str) -> None:
-    vertices = perform(figure(f"{kind}-002"), wild(8, frames=12)).vertices
-    assert vertices[..., 1].min() > -1e-5
+def test_a_creature_touches_the_ground_when_the_human_does_and_is_else_as_far_above_it_in_legs(kind: str) -> None:
+    act, rig = wild(8, frames=12), average().rig
+    leg_m = rig.length("left_hip", "left_knee", "left_ankle")
+    person = pose(rig, bent(rig.joints, act.rotations, act.curl), act.translation * np.float32(leg_m))
+    above = np.maximum(person.carry(rig.vertices, rig.bone)[..., 1].min(axis=1), 0) / leg_m
+    made = figure(f"{kind}-002")
+    lowest = perform(made, act).vertices[..., 1].min(axis=1) / made.leg_m
+    assert 0 < (above > 0.05).sum() < len(above), "some frames are in the air, some are not"
+    np.testing.assert_allclose(lowest, above, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -130,7 +136,8 @@ def test_a_motion_without_jumps_has_none_in_a_creature_even_upside_down(kind: st
     made = figure(f"{kind}-002")
     vertices = perform(made, flip).vertices
     step = np.linalg.norm(np.diff(vertices, axis=0), axis=2).max()
-    # the eased tilt of what crouches catches up 7/4 times as fast; nothing is farther than its height from the pelvis
+    # the eased tilt of what stands on four catches up 7/4 times as fast; nothing is farther than its height from the
+    # pelvis
     assert step < 2 * 7 / 4 * np.deg2rad(2.0) * 1.5 * made.height_m
 
 
@@ -154,7 +161,7 @@ def test_a_quadruped_stays_level_when_a_human_goes_down_on_all_fours() -> None:
 
 def test_a_quadruped_sits_down_when_a_human_squats() -> None:
     made = figure("quadruped-002")
-    squat = STANDING | {"translation": (0.0, -0.5, 0.0), "left_hip": (-1.9, 0.0, 0.0), "right_hip": (-1.9, 0.0, 0.0),
+    squat = STANDING | {"translation": (0.0, -0.68, 0.0), "left_hip": (-1.9, 0.0, 0.0), "right_hip": (-1.9, 0.0, 0.0),
                         "left_knee": (2.2, 0.0, 0.0), "right_knee": (2.2, 0.0, 0.0)}  # fmt: skip
     sat = perform(made, motion(squat)).vertices[0]
     front = made.vertices[:, 2] > 0.8 * made.vertices[:, 2].max()  # head and neck
@@ -162,6 +169,30 @@ def test_a_quadruped_sits_down_when_a_human_squats() -> None:
     assert abs((sat - made.vertices)[front, 1].mean()) < 0.12 * made.height_m
     body = made.vertices[:, 1] > made.leg_m
     assert (sat - made.vertices)[rump & body, 1].mean() < -0.35 * made.leg_m
+
+
+@pytest.mark.parametrize("number", [2, 77, 950])
+def test_a_quadruped_rears_when_both_arms_are_raised_and_stands_when_one_is(number: int) -> None:
+    name = f"quadruped-{number:03d}"
+    joints = creature(name, "quadruped", number).joints
+    both = {side: (0.0, 0.0, turn) for side, turn in (("left_shoulder", 1.2), ("right_shoulder", -1.2))}
+    slopes = []
+    for act in (motion(STANDING), motion(STANDING | RAISED), motion(both)):
+        trunk = np.subtract(*posed(name, act).places[0, [joints.index("chest"), joints.index("pelvis")]])
+        slopes.append(np.degrees(np.arctan2(trunk[1], trunk[2])))
+    np.testing.assert_allclose(slopes, [0, 0, np.degrees(0.9)], atol=1e-3)
+
+
+@pytest.mark.parametrize("number", [2, 77, 950])
+def test_a_quadruped_lies_down_when_a_human_lies_on_the_back(number: int) -> None:
+    name = f"quadruped-{number:03d}"
+    made, joints = figure(name), creature(name, "quadruped", number).joints
+    lying = motion(STANDING | {"pelvis": (-np.pi / 2, 0.0, 0.0), "translation": (0.0, -0.9, 0.0)})
+    at = posed(name, lying).places[0]
+    trunk = at[joints.index("chest")] - at[joints.index("pelvis")]
+    assert np.degrees(np.arctan2(abs(trunk[1]), trunk[2])) < 25
+    chest, hips = at[joints.index("left_arm"), 1], at[joints.index("left_thigh"), 1]
+    assert abs(chest - hips) < 0.1 * made.height_m
 
 
 @pytest.mark.parametrize("kind", KINDS)
