@@ -1,6 +1,7 @@
 """Training from a YAML file: clips are rendered and encoded once, then the loop learns from the latents."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from model import backbone as backbones
 from model.backbone import Backbone
-from model.text import TinyText
+from model.text import CachedText, TinyText
 from model.training.cache import LatentCache
 from model.training.clips import Clips, KeptClips
 from model.training.dry_run import Estimate, dry_run
@@ -40,10 +41,15 @@ def load(path: Path, sets: Sequence[str]) -> TrainingRun:
     return run
 
 
-def backbone_of(choice: BackboneChoice) -> Backbone:
-    """Return the backbone that a config names, on the CPU."""
+def backbone_of(choice: BackboneChoice, texts: Path) -> Backbone:
+    """Return the backbone that a config names, on the CPU; what a text encoder that does not learn gives is kept in
+    the folder `texts`."""
     if choice.fresh is None:
-        return backbones.load(choice.name, str(choice.weights), torch.float32, "cpu")
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[choice.dtype]
+        backbone = backbones.load(choice.name, str(choice.weights), dtype, "cpu")
+        if not isinstance(backbone.text, TinyText):
+            backbone.text = CachedText(backbone.text, texts)
+        return backbone
     fresh = choice.fresh
     text = TinyText(fresh.text.dim, fresh.text.length, fresh.text.words, fresh.seed)
     return new_tiny(fresh.vae, text, fresh.transformer, fresh.seed)
@@ -91,7 +97,7 @@ class Training:
 
     def __init__(self, run: TrainingRun) -> None:
         self.run = run
-        self.backbone = backbone_of(run.backbone)
+        self.backbone = backbone_of(run.backbone, run.folder / "texts")
         self.geometry = self.backbone.geometry(run.size.height_px, run.size.width_px, run.size.frames)
         self.strategy = PoseDriven()
         self.phases = [(phase.from_step, self._source(phase.worlds, "train")) for phase in run.data.phases]
@@ -133,16 +139,30 @@ class Training:
         """Train, or go on training."""
         if self.run.training.validation.every or self.run.training.sample_every:
             self._fill(self.held_out.cache)  # by all processes: later only some of them may read it
-        return train(
+        summary = train(
             self.run.training, self.backbone, self.strategy, self.phases, self.held_out, self.run.folder,
             on_sample=self.draw_samples, on_step=on_step,
         )  # fmt: skip
+        if self.run.training.trainable == "full" and Share.of_ranks().part == 0:
+            self.export(summary.checkpoint)
+        return summary
+
+    def export(self, checkpoint: Path) -> None:
+        """Write `model/`, the whole backbone with the checkpoint's mean weights, which `--weights` takes."""
+        whole = self.run.folder / "model"
+        self.backbone.save(whole)
+        for part in ("transformer", "text_encoder"):
+            if (checkpoint / part).exists():
+                shutil.copytree(checkpoint / part, whole / part, dirs_exist_ok=True)
 
     def draw_samples(self, step: int) -> None:
         """Write a sheet of held-out samples: driving, what the model makes of it, and the truth."""
         count = min(self.run.samples.count, len(self.held_out))
         numbers = [i * len(self.held_out) // count for i in range(count)]
-        rows = samples(self.backbone, self.held_out.cache.clips, self.geometry, numbers, steps=self.run.samples.steps)
+        rows = samples(
+            self.backbone, self.held_out.cache.clips, self.geometry, numbers,
+            steps=self.run.samples.steps, blank=self.run.data.augment.blank,
+        )  # fmt: skip
         folder = self.run.folder / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         sheet(rows, self.geometry).save(folder / f"step-{step:08d}.png")

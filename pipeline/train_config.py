@@ -25,7 +25,7 @@ class Text(_Strict):
     """Sizes of a fresh small text encoder, which learns with the transformer."""
 
     dim: int = Field(default=128, ge=1)
-    length: int = Field(default=24, ge=1)
+    length: int = Field(default=40, ge=1)
     words: int = Field(default=4096, ge=2)
 
 
@@ -43,6 +43,7 @@ class BackboneChoice(_Strict):
 
     name: str = Field("tiny", description="tiny, wan-i2v, or my_package.mine:Backbone")
     weights: str | None = Field(None, description="folder in diffusers' layout, or hub id")
+    dtype: Literal["fp32", "bf16"] = Field(default="fp32", description="of the base's weights; bf16 for a frozen one")
     fresh: Fresh | None = None
 
     @model_validator(mode="after")

@@ -153,7 +153,7 @@ def _positive(config: TrainConfig) -> dict[str, float]:
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:
     if not holds:
-        raise TrainConfigError(f"train.{name}: is {value!r}; it must be {wanted}")
+        raise TrainConfigError(f"training.{name}: is {value!r}; it must be {wanted}")
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

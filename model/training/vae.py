@@ -153,6 +153,8 @@ def train_vae(
             video, weight = crops(config, clips, geometry, step)
             loss = _loss(config, vae, video, weight, step)
             vae.zero_grad(set_to_none=True)
+            if not torch.isfinite(loss):
+                raise VaeError(f"the loss of step {step + 1} is no number; what was saved before it stands: lower lr")
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
             optimizer.step(learning_rate(config, step))
@@ -208,9 +210,10 @@ def _channels_last(vae: AutoencoderKLWan) -> AutoencoderKLWan:
 
 @torch.no_grad()
 def set_statistics(vae: AutoencoderKLWan, clips: Clips, geometry: Geometry, count: int = 64) -> None:
-    """Measure mean and standard deviation of each latent channel over composites, and set them in the VAE's config."""
+    """Measure mean and deviation of each latent channel over composites of clips of all worlds, and set them in the
+    VAE's config."""
     latents = []
-    for number in range(min(count, len(clips))):
+    for number in range(0, len(clips), max(1, len(clips) // count)):
         made = example(clips.clip(number), geometry, Augment(), np.random.default_rng(number))
         latents += [vae.encode(video).latent_dist.mode().float() for video in (made.wanted, made.given)]
     whole = torch.cat(latents).transpose(0, 1).flatten(1)
@@ -263,5 +266,8 @@ def _check(config: VaeConfig, vae: AutoencoderKLWan, geometry: Geometry) -> None
     for name, frames in ({"frames": config.frames} | long).items():
         if frames % 4 != 1 or not 1 <= frames <= geometry.frames:
             raise VaeError(f"{name} is {frames}; it must be 4k + 1, at most {geometry.frames}")
+    for name, steps in (("steps", config.steps), ("warmup", config.warmup), ("decay_steps", config.decay_steps)):
+        if steps < 1:
+            raise VaeError(f"{name} is {steps}; it must be 1 or more")
     if config.precision not in ("fp32", "bf16"):
         raise VaeError(f"precision is {config.precision!r}; it must be fp32 or bf16")

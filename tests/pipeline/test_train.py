@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from manifests.errors import UserError
+from model.backbone import load as load_backbone
 from model.composite import left
+from model.text import TinyText
 from model.training.samples import to_uint8
 from model.training.shelf import Shelf
-from pipeline.train import Share, Training, fill_shelf, load
+from pipeline.train import Share, Training, backbone_of, fill_shelf, load
+from pipeline.train_config import BackboneChoice
+from tests.model import small
 from tests.pipeline.small_runs import HELD_OUT, WORLDS, backbone_run, saved_vae, write
 
 
@@ -116,13 +121,41 @@ def test_a_training_leaves_metrics_checkpoints_and_sheets(tmp_path: Path, config
     told: list[Any] = []
     summary = training_of(tmp_path, config).start(told.append)
     folder = tmp_path / "run"
-    assert files(folder) == {"clips", "latents", "checkpoints", "samples", "metrics.jsonl"}
+    assert files(folder) == {"clips", "latents", "checkpoints", "samples", "metrics.jsonl", "model"}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
     assert [line["step"] for line in lines if "validation" in line] == [2, 4]
     assert [line["step"] for line in told] == [1, 2, 3, 4]
     assert summary.checkpoint.is_dir()
     assert sorted(path.name for path in (folder / "samples").iterdir()) == ["step-00000002.png", "step-00000004.png"]
+
+
+def test_what_a_training_leaves_is_a_whole_backbone_with_the_mean_weights(
+    tmp_path: Path, config: dict[str, Any]
+) -> None:
+    training = training_of(tmp_path, config)
+    summary = training.start()
+    again = load_backbone("tiny", tmp_path / "run" / "model", torch.float32, "cpu")
+    kept = load_file(summary.checkpoint / "transformer" / "diffusion_pytorch_model.safetensors")
+    loaded = again.transformer.state_dict()
+    assert set(kept) == set(loaded)
+    assert all(torch.equal(kept[name].float(), loaded[name]) for name in kept)
+    assert again.vae_digest == training.backbone.vae_digest
+    assert again.text.digest != TinyText(16, 4, 64, 0).digest  # it has learned
+
+
+def test_texts_of_a_base_that_does_not_learn_them_are_encoded_once(tmp_path: Path) -> None:
+    pipeline, folder = small.wan_i2v_pipeline(), tmp_path / "base"
+    small.add_text(pipeline)
+    pipeline.save_pretrained(folder)
+    choice = BackboneChoice(name="wan-i2v", weights=str(folder), dtype="bf16")
+    backbone = backbone_of(choice, tmp_path / "texts")
+    assert backbone.transformer.blocks[0].attn1.to_q.weight.dtype == torch.bfloat16
+    once = backbone.text.encode(["a bird waves"])
+    (kept,) = (tmp_path / "texts").rglob("*.safetensors")
+    written = kept.stat().st_mtime_ns
+    assert torch.equal(backbone_of(choice, tmp_path / "texts").text.encode(["a bird waves"]), once)
+    assert kept.stat().st_mtime_ns == written
 
 
 def test_a_sheet_shows_driving_and_truth_of_held_out_clips(tmp_path: Path, config: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
-"""A stage whose code changed must get a new version, or someone must write down that its results did not change.
+"""What is kept on disk under a key names the version of the code that made it: a stage's, or what trainings render and
+encode. When that code changes, it gets a new version, or someone writes down that its results did not change.
 
-`stage_versions.json` holds for each stage its version and the digest of its code, comments left out. When
-the code changed: raise `version` in the stage (its results are made again), or, if the results are the same, leave it;
-then run `make acknowledge`.
+`stage_versions.json` holds for each of them its version and the digest of its code, comments left out. When
+the code changed: raise `version` in the stage, `RENDERED` or `EXAMPLE` (the results are made again), or, if the results
+are the same, leave it; then run `make acknowledge`.
 """
 
 import hashlib
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from model.training.cache import EXAMPLE
+from model.training.theatre_clips import RENDERED
 from stages import STAGES, resolve
 
 FILE = Path(__file__).parent / "stage_versions.json"
@@ -23,6 +26,16 @@ ALSO = {
         *(f"stages/{p.name}" for p in sorted((ROOT / "stages").glob("skeleton_*.py"))),
         "stages/tracking.py", "stages/looks.py",
     ],
+}  # fmt: skip
+
+
+THEATRE = sorted(f"manifests/theatre/{p.name}" for p in (ROOT / "manifests/theatre").glob("*.py") if p.stem != "sheet")
+KEPT = {
+    "training.clips": (RENDERED, ["model/training/theatre_clips.py", *THEATRE]),
+    "training.latents": (EXAMPLE, [
+        "model/training/cache.py", "model/training/examples.py", "model/bones.py", "model/skeleton.py",
+        "model/composite.py", "model/driving.py",
+    ]),
 }  # fmt: skip
 
 
@@ -44,10 +57,15 @@ def state_of_the_code() -> dict[str, dict[str, object]]:
                 "version": resolve(use).version,
                 "code": code_digest([file, *ALSO.get(name, [])]),
             }
+    for name, (version, files) in KEPT.items():
+        state[name] = {"version": version, "code": code_digest(files)}
     return state
 
 
-@pytest.mark.parametrize("stage", sorted(f"{track}.{name}" for track, listed in STAGES.items() for name in listed))
+STAGE_NAMES = [f"{track}.{name}" for track, listed in STAGES.items() for name in listed]
+
+
+@pytest.mark.parametrize("stage", sorted([*STAGE_NAMES, *KEPT]))
 def test_a_stages_code_changes_only_with_its_version_or_an_acknowledgement(stage):
     written, now = json.loads(FILE.read_text()).get(stage), state_of_the_code()[stage]
     assert written == now, f"{stage} changed: raise its `version` if its results change, then `make acknowledge`"
