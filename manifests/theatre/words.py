@@ -57,10 +57,15 @@ def look(name: str) -> str:
 def worn(figure: Figure) -> str:
     """Say what a figure looks like, by its paints and where on it they are."""
     if figure.kind != "human":
-        return f"a {colour(_widest(figure, (-np.inf, np.inf)))} {_KINDS.get(figure.kind, figure.kind)}"
+        return _a(f"{colour(_widest(figure, (-np.inf, np.inf)))} {_KINDS.get(figure.kind, figure.kind)}")
     thigh, shin = _widest(figure, _THIGH), _widest(figure, _SHIN)
     shirt = _widest(figure, _SHIRT, but=thigh)  # the hips, which begin higher in some than in others, wear the trousers
-    return f"a person in a {colour(shirt)} shirt and {colour(thigh)} {'trousers' if thigh == shin else 'shorts'}"
+    return f"a person in {_a(colour(shirt))} shirt and {colour(thigh)} {'trousers' if thigh == shin else 'shorts'}"
+
+
+def _a(words: str) -> str:
+    """Return the words behind their article."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def doing(motion: str) -> str:

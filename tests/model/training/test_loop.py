@@ -346,17 +346,17 @@ def test_the_learning_rate_warms_up_and_falls_as_its_schedule_says() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"steps": 0}, "train.steps: is 0; it must be above 0"),
-        ({"text_dropout": 1.5}, "train.text_dropout: is 1.5"),
-        ({"ema_decay": 1.0}, "train.ema_decay"),
-        ({"optimizer__lr": -1.0}, "train.optimizer.lr"),
-        ({"optimizer__lr": math.nan}, "train.optimizer.lr"),
-        ({"optimizer__betas": (0.9, 1.0)}, "train.optimizer.betas"),
-        ({"optimizer__schedule": "cosine"}, "train.optimizer.horizon_steps: is None"),
-        ({"validation__sigmas": ()}, "train.validation.sigmas"),
-        ({"validation__sigmas": (0.5, 1.0)}, "train.validation.sigmas"),
-        ({"sigma__shift": 0.0}, "train.sigma.shift"),
-        ({"checkpoint__keep": 0}, "train.checkpoint.keep"),
+        ({"steps": 0}, "training.steps: is 0; it must be above 0"),
+        ({"text_dropout": 1.5}, "training.text_dropout: is 1.5"),
+        ({"ema_decay": 1.0}, "training.ema_decay"),
+        ({"optimizer__lr": -1.0}, "training.optimizer.lr"),
+        ({"optimizer__lr": math.nan}, "training.optimizer.lr"),
+        ({"optimizer__betas": (0.9, 1.0)}, "training.optimizer.betas"),
+        ({"optimizer__schedule": "cosine"}, "training.optimizer.horizon_steps: is None"),
+        ({"validation__sigmas": ()}, "training.validation.sigmas"),
+        ({"validation__sigmas": (0.5, 1.0)}, "training.validation.sigmas"),
+        ({"sigma__shift": 0.0}, "training.sigma.shift"),
+        ({"checkpoint__keep": 0}, "training.checkpoint.keep"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_name(change: dict[str, Any], said: str) -> None:
