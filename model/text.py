@@ -8,11 +8,11 @@ import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self, cast
+from typing import Protocol, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -70,7 +70,7 @@ class TinyText(nn.Module):
     @property
     def digest(self) -> str:
         """Of sizes and weights."""
-        sums = {name: _sha256(tensor) for name, tensor in self.state_dict().items()}
+        sums = {name: bytes(_sum(tensor).tolist()).hex() for name, tensor in self.state_dict().items()}
         return digest_of({"text": "tiny", **self._config(), "weights": sums})
 
     def rows(self, prompt: str) -> list[int]:
@@ -165,21 +165,24 @@ class CachedText:
             path.parent.mkdir(parents=True, exist_ok=True)
             half = path.with_suffix(f".{uuid.uuid4().hex}.part")
             try:
-                half.write_bytes(save({_TEXT: rows}, {_SUM: _sha256(rows)}))
+                half.write_bytes(save({_TEXT: rows, _SUM: _sum(rows)}))
                 half.replace(path)
             finally:
                 half.unlink(missing_ok=True)
         return pad(rows, (0, 0, 0, self.length - len(rows))).to(self.device)
 
     def _read(self, path: Path) -> Tensor | None:
-        """Return the rows of a file; None if there is none, or it is damaged."""
+        """Return the rows of a file; None if there is none, or it is damaged.
+
+        It is read in one go, not mapped: another process may put its own in its place meanwhile.
+        """
         try:
-            with safe_open(path, framework="pt") as file:
-                wanted, rows = (file.metadata() or {}).get(_SUM), cast(Tensor, file.get_tensor(_TEXT))
-        except (FileNotFoundError, SafetensorError):
+            kept = load(path.read_bytes())
+            rows, wanted = kept[_TEXT], kept[_SUM]
+        except (FileNotFoundError, SafetensorError, KeyError):
             return None
         fits = rows.ndim == 2 and len(rows) <= self.length and rows.shape[1] == self.dim
-        return rows if fits and _sha256(rows) == wanted else None
+        return rows if fits and torch.equal(_sum(rows), wanted) else None
 
 
 def umt5(source: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16) -> TextEncoder:
@@ -211,6 +214,7 @@ def umt5(source: str | Path, device: torch.device | str = "cpu", dtype: torch.dt
     return Umt5(folder, device, dtype)
 
 
-def _sha256(tensor: Tensor) -> str:
+def _sum(tensor: Tensor) -> Tensor:
+    """Return the SHA-256 of a tensor's bytes, `[32]`."""
     plain = tensor.detach().cpu().contiguous().view(torch.uint8)
-    return hashlib.sha256(plain.numpy().tobytes()).hexdigest()
+    return torch.tensor(list(hashlib.sha256(plain.numpy().tobytes()).digest()), dtype=torch.uint8)

@@ -103,9 +103,9 @@ def test_a_damaged_file_of_the_cache_is_made_again(damage: str, tmp_path: Path) 
         path.write_bytes(damages(good)[damage])
     else:
         rows = torch.ones(4, 9 if damage == "other shape" else 8)
-        total = hashlib.sha256(rows.numpy().tobytes()).hexdigest()
-        said = {"other shape": total, "other name": total, "other sum": "0" * 64}[damage]
-        save_file({"words" if damage == "other name" else "text": rows}, path, metadata={"sha256": said})
+        total = bytes(32) if damage == "other sum" else hashlib.sha256(rows.numpy().tobytes()).digest()
+        name = "words" if damage == "other name" else "text"
+        save_file({name: rows, "sha256": torch.tensor(list(total), dtype=torch.uint8)}, path)
     damaged = path.read_bytes()
     with path.open("rb") as reader:
         assert torch.equal(cached.encode(["a bird"]), wanted)
