@@ -45,19 +45,19 @@ class _World:
 
 WORLDS: Final = {
     "easy": _World(
-        {"frontal": 0.7, "half": 0.3}, {"plain": 0.7, "gradient": 0.3}, {"even": 1.0}, {"easy": 1.0}
+        {"frontal": 0.55, "half": 0.45}, {"plain": 0.7, "gradient": 0.3}, {"even": 1.0}, {"easy": 1.0}
     ),
     "turns": _World(
-        {"full": 0.45, "half": 0.35, "portrait": 0.2}, {"plain": 0.4, "gradient": 0.3, "floor": 0.3},
+        {"full": 0.3, "half": 0.45, "portrait": 0.25}, {"plain": 0.4, "gradient": 0.3, "floor": 0.3},
         {"even": 0.4, "sun": 0.6}, {"easy": 0.5, "any": 0.2, "captured": 0.3},
     ),
     "clutter": _World(
-        {"full": 0.3, "half": 0.3, "portrait": 0.15, "moving": 0.25},
+        {"full": 0.2, "half": 0.4, "portrait": 0.2, "moving": 0.2},
         {"floor": 0.25, "checker": 0.25, "clutter": 0.5}, {"even": 0.2, "sun": 0.4, "tinted": 0.4},
         {"easy": 0.5, "any": 0.2, "captured": 0.3},
     ),
     "two": _World(
-        {"frontal": 0.5, "full": 0.3, "half": 0.2}, {"plain": 0.4, "gradient": 0.3, "floor": 0.3},
+        {"frontal": 0.4, "full": 0.2, "half": 0.4}, {"plain": 0.4, "gradient": 0.3, "floor": 0.3},
         {"even": 0.5, "sun": 0.5}, {"easy": 0.75, "any": 0.15, "captured": 0.1}, figures=2,
     ),
 }  # fmt: skip

@@ -27,6 +27,7 @@ from model.tiny import TinyVae, new_vae
 from model.training.clips import Clips
 from model.training.examples import Augment, example, pixels
 from model.training.muon import MuonAdamW
+from model.training.wan_vae import decode, encode
 
 
 class VaeError(UserError):
@@ -189,9 +190,9 @@ def _loss(config: VaeConfig, vae: AutoencoderKLWan, video: Tensor, weight: Tenso
     """
     noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     with torch.autocast(video.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        latent = vae.encode(video.to(memory_format=torch.channels_last_3d)).latent_dist.mode()
+        latent = encode(vae, video.to(memory_format=torch.channels_last_3d))
         drawn = latent + config.noise * torch.randn(latent.shape, generator=noise)
-        got = vae.decode(drawn.to(video.dtype)).sample
+        got = decode(vae, drawn.to(video.dtype))
     error = got.float() - video
     near: Tensor = (weight * (error.square() + 0.1 * error.abs())).sum() / weight.expand_as(error).sum()
     held: Tensor = config.hold * latent.float().square().mean()
@@ -215,7 +216,7 @@ def set_statistics(vae: AutoencoderKLWan, clips: Clips, geometry: Geometry, coun
     latents = []
     for number in range(0, len(clips), max(1, len(clips) // count)):
         made = example(clips.clip(number), geometry, Augment(), np.random.default_rng(number))
-        latents += [vae.encode(video).latent_dist.mode().float() for video in (made.wanted, made.given)]
+        latents += [encode(vae, video).float() for video in (made.wanted, made.given)]
     whole = torch.cat(latents).transpose(0, 1).flatten(1)
     vae.register_to_config(latents_mean=whole.mean(dim=1).tolist(), latents_std=whole.std(dim=1).tolist())
 
