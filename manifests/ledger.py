@@ -144,14 +144,17 @@ class Results:
 
 
 class Committer:
-    """The one writer of the ledger: numbers outcomes and appends them in groups, under a lease's epoch."""
+    """The one writer of the ledger: numbers outcomes and appends them in groups, under a lease's epoch.
 
-    def __init__(self, tables: Tables, epoch: int, every: int = 200, every_s: float = 2.0) -> None:
+    One that takes over from a dead one of the same epoch numbers on from `after`.
+    """
+
+    def __init__(self, tables: Tables, epoch: int, every: int = 200, every_s: float = 2.0, after: int = 0) -> None:
         self._tables = tables
         self._epoch = epoch
         self._every = every
         self._every_s = every_s
-        self._seq = 0
+        self._seq = after
         self._waiting: list[dict[str, Any]] = []
         self._open: tuple[str, list[dict[str, Any]]] | None = None  # a group of which it is not known whether it landed
         self._since = time.monotonic()

@@ -43,7 +43,14 @@ class StageConfig(BaseModel):
         600.0, gt=0, le=1e6, description="seconds for a row, on average over its batch; a longer batch is ended"
     )
 
-    HOW: ClassVar[frozenset[str]] = frozenset({"batch_size", "timeout_s"})
+    cpus: float = Field(1.0, ge=0, description="on Ray: CPUs of a worker")
+    gpus: float = Field(0.0, ge=0, description="on Ray: GPUs of a worker, or a share of one")
+    min_workers: int = Field(1, ge=1, description="on Ray: workers from the start")
+    max_workers: int | None = Field(None, ge=1, description="on Ray: workers at most; null: as many as find room")
+
+    HOW: ClassVar[frozenset[str]] = frozenset(
+        {"batch_size", "timeout_s", "cpus", "gpus", "min_workers", "max_workers"}
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
