@@ -7,7 +7,6 @@ with the worker's last words.
 """
 
 import contextlib
-import signal
 import tempfile
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -16,27 +15,19 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from manifests import ledger
-from manifests.children import Child, ChildDied, how_it_ended
-from manifests.errors import NoSpaceError, UserError
+from manifests.children import Child, ChildDied
+from manifests.errors import NoSpaceError
 from manifests.flight import FlightNote
 from manifests.lease import Lease
 from manifests.ledger import Committer, Fold
 from manifests.tables import Tables
 from pipeline import worker
 from pipeline.config import Run, StageSpec
+from pipeline.desk import DEATHS_OF_POISON, LONE_ATTEMPTS, REMAKES, RunStopped, too_many
 from pipeline.feed import Walk, walks
+from pipeline.isolated import death_of
 from pipeline.plan import TrackPlan
 from pipeline.progress import Progress
-
-DEATHS_OF_POISON = 2  # of a worker that had one row alone
-LONE_ATTEMPTS = 3  # that ended the whole run: one more than workers' deaths, since a person may have ended two of them
-REMAKES = 2  # an artifact that is found damaged more often than this in one run has a cause that remaking does not mend
-
-
-class RunStopped(UserError):
-    """The run ended early; the message says why and what to do. All that was finished is in the ledger."""
-
-    exit_code = 1
 
 
 @dataclass
@@ -198,18 +189,13 @@ class LocalRun:
             self._suspects.extend(batch.walks)
             return
         (walk,) = batch.walks
-        hung = died.code == -signal.SIGALRM
-        reason = "timeout" if hung else "crashed"
-        limit = batch.spec.config.timeout_s
-        what = f"it took longer than timeout_s = {limit:g}" if hung else f"it ended with {how_it_ended(died.code)}"
-        words = f"; its last words:\n{died.words}" if died.words else "; it said nothing"
-        detail = f"worker {died.pid} died: {what}{words}"
+        death = death_of(died, batch.spec)
         self._deaths[walk.key] += 1
         if self._deaths[walk.key] < DEATHS_OF_POISON:
-            self.committer.add(walk.outcome(ledger.CRASHED, reason=reason, detail=detail))
+            self.committer.add(walk.outcome(ledger.CRASHED, reason=death.reason, detail=death.detail))
             self._suspects.append(walk)
         else:
-            self._record(walk, worker.Result(ledger.QUARANTINED, reason, detail))
+            self._record(walk, worker.Result(ledger.QUARANTINED, death.reason, death.detail))
 
     def _record(self, walk: Walk, result: worker.Result) -> None:
         """Write down what became of a row, and send it on, with the rows that share its key."""
@@ -234,11 +220,7 @@ class LocalRun:
         count = count + 1 if last == reason else 1
         self._errors[stage] = (reason, count)
         if count >= self.run.config.stop_after_errors:
-            last_line = detail.strip().splitlines()[-1] if detail.strip() else "no detail"
-            raise RunStopped(
-                f"stage {'.'.join(stage)} failed {count} times in a row with {reason} ({last_line}); mend the cause, "
-                f"then `bodydouble requeue --root {self.tables.root} --where \"reason = '{reason}'\"` and run again"
-            )
+            raise RunStopped(too_many(stage, count, reason, detail, self.tables.root))
 
     def _remake(self, walk: Walk, result: worker.Result) -> None:
         """An input of this row is missing or damaged: write that down, and send the row back to where it is made."""

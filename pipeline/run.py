@@ -22,9 +22,17 @@ ENVIRONMENT_OF_WORKERS = {
 
 
 def execute(
-    run: Run, limit: int | None, until: str | None, progress: Progress, verify: bool = False
+    run: Run, limit: int | None, until: str | None, progress: Progress, verify: bool = False, on: str = "here"
 ) -> list[TrackPlan]:
     """Run what is left to do, under the lease of the root; returns the plan that was worked off.
+
+    Args:
+        run: The config.
+        limit: Rows of each track, or None for all.
+        until: The last stage, or None.
+        progress: Is told of each result.
+        verify: Whether to read every artifact first.
+        on: `here`, in processes of this machine, or `ray`, on a cluster.
 
     Raises:
         LeaseTaken: another driver lives.
@@ -44,7 +52,13 @@ def execute(
             plans = plan_run(run, tables, folded, limit, until)
             write_recipes(run, lease.epoch)
             progress.begin(plans)
-            LocalRun(run, tables, committer, lease, FlightNote(root, lease.epoch), plans, folded, progress).execute()
+            if on == "ray":
+                from pipeline.ray_runner import RayRun
+
+                RayRun(run, tables, lease, plans, folded, progress, limit, until).execute()
+            else:
+                note = FlightNote(root, lease.epoch)
+                LocalRun(run, tables, committer, lease, note, plans, folded, progress).execute()
         except OSError as error:
             if is_full(error):
                 raise NoSpaceError(root) from error

@@ -1,0 +1,281 @@
+"""The desk at which all workers of a cluster ask and report: what is done, who has what, who is suspect.
+
+It is the one writer of the ledger there. A worker asks before it takes rows, and is told for each whether to go on, to
+try it alone, or to leave it. What was asked for and never reported when the same row is asked for again, went down with
+its worker: from then on it is tried alone, each attempt written down before it starts, and a row that takes its worker
+down a second time is quarantined. So Ray may repeat a block as often as it likes: no row pays for its neighbours, and
+none is done twice.
+
+This file knows nothing of Ray; `ray_runner` puts a desk into an actor.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import pyarrow.compute as pc
+
+from manifests import ledger
+from manifests.errors import UserError
+from manifests.flight import FlightNote
+from manifests.ledger import Committer, Outcome
+from manifests.tables import Tables
+from pipeline.worker import Result
+
+DEATHS_OF_POISON: Final = 2  # of a worker that had one row alone
+LONE_ATTEMPTS: Final = 3  # that ended the whole run: one more than workers' deaths, since a person may have ended two
+REMAKES: Final = 2  # an artifact that is damaged more often than this in one run has a cause that remaking cannot mend
+_SEQUENCES_OF_A_LIFE: Final = 1_000_000  # what a desk that died may still have had on its way is numbered below
+
+Word = Literal["go", "alone", "done", "over", "later"]
+
+
+class RunStopped(UserError):
+    """The run ended early; the message says why and what to do. All that was finished is in the ledger."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A row that stands before a stage, as the desk needs to know it."""
+
+    track: str
+    stage: str
+    id: str
+    key: str
+
+    def outcome(self, state: str, **parts: Any) -> Outcome:
+        """Return the row of the ledger that says so."""
+        return Outcome(self.key, self.track, self.id, self.stage, state, **parts)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker is to do with a row.
+
+    Attributes:
+        word: `go`; `alone`: by itself, it is suspect; `done`: take what was made; `over`: it was rejected or
+            quarantined; `later`: another row with this key is under way, or the run is ending.
+        made: Of one that is done.
+        artifacts: Of one that is done.
+    """
+
+    word: Word
+    made: dict[str, Any] | None = None
+    artifacts: Sequence[dict[str, Any]] = ()
+
+
+@dataclass
+class _Flight:
+    errand: Errand
+    worker: str
+    asked_s: float
+    begun_s: float | None = None
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What happened since the last one, and what stands still.
+
+    Attributes:
+        results: (track, stage, state, seconds) of each result.
+        in_flight: (track, stage) -> rows in workers' hands.
+        asked: (track, stage) -> rows that workers ever asked for.
+        oldest: What has been worked on for longest: (errand, worker, seconds), or None.
+        idle_s: Seconds since anything was asked, begun or reported.
+        stop: Why the run must end, or None.
+        no_space: Whether that is for want of space.
+    """
+
+    results: list[tuple[str, str, str, float]]
+    in_flight: dict[tuple[str, str], int]
+    asked: dict[tuple[str, str], int]
+    oldest: tuple[Errand, str, float] | None
+    idle_s: float
+    stop: str | None
+    no_space: bool
+
+
+class Desk:
+    """See the module's docstring. Calls come one at a time.
+
+    Args:
+        root: Of the run.
+        epoch: Of the driver's lease.
+        commit_every: Outcomes in one commit, at most.
+        commit_every_s: Seconds until an outcome is committed, at most.
+        stop_after_errors: Errors of one class in a row that end the run.
+    """
+
+    def __init__(self, root: str, epoch: int, commit_every: int, commit_every_s: float, stop_after_errors: int) -> None:
+        self._tables, self._stop_after = Tables(root), stop_after_errors
+        written = self._tables.read("outcomes", columns=["seq"], where=f"epoch = {epoch}")["seq"]
+        after = int(pc.max(written).as_py()) + _SEQUENCES_OF_A_LIFE if len(written) else 0
+        self._committer = Committer(self._tables, epoch, commit_every, commit_every_s, after)
+        folded = ledger.fold(self._tables)
+        self._state, self._attempts = folded.state, folded.attempts
+        self._note = FlightNote(root, epoch)
+        self._suspects = self._note.left_behind()
+        self._noted: set[str] = set()
+        self._results: dict[str, tuple[dict[str, Any], Sequence[dict[str, Any]]]] = {}  # of keys that ended here
+        self._flying: dict[str, _Flight] = {}
+        self._deaths: Counter[str] = Counter()
+        self._remakes: Counter[str] = Counter()
+        self._errors: dict[tuple[str, str], tuple[str, int]] = {}  # stage -> class, how many in a row
+        self._told: list[tuple[str, str, str, float]] = []
+        self._asked: Counter[tuple[str, str]] = Counter()
+        self._moved_s = time.monotonic()
+        self._stop: str | None = None
+        self._no_space = False
+
+    def ask(self, worker: str, errands: Sequence[Errand]) -> list[Answer]:
+        """Say what to do with each of some rows; those that are to be worked on are then in this worker's hands."""
+        self._moved_s = time.monotonic()
+        return [self._answer(worker, errand) for errand in errands]
+
+    def begin(self, keys: Sequence[str]) -> None:
+        """Hear that these rows are handed to their stage now."""
+        now = self._moved_s = time.monotonic()
+        for key in keys:
+            if key in self._flying:
+                self._flying[key].begun_s = now
+
+    def begin_alone(self, errand: Errand) -> None:
+        """Hear that a suspect starts; when this returns, that is in the ledger."""
+        self._committer.add(errand.outcome(ledger.STARTED))
+        self._flush()
+        if errand.key in self._flying:
+            self._flying[errand.key].alone = True
+        self.begin([errand.key])
+
+    def died(self, errand: Errand, reason: str, detail: str) -> int:
+        """Hear that a stage's process died with one row alone in its hands; returns how often it did."""
+        self._deaths[errand.key] += 1
+        if self._deaths[errand.key] < DEATHS_OF_POISON:
+            self._committer.add(errand.outcome(ledger.CRASHED, reason=reason, detail=detail))
+        return self._deaths[errand.key]
+
+    def take(self, results: Sequence[tuple[Errand, Result, Errand | None]]) -> None:
+        """Take what became of rows. Beside the result of one whose input is lost stands the errand of who makes it."""
+        self._moved_s = time.monotonic()
+        for errand, result, maker in results:
+            self._flying.pop(errand.key, None)
+            if result.state == ledger.LOST and maker is not None:
+                self._lost(result, maker)
+            else:
+                self._record(errand, result)
+        if self._committer.due():
+            self._flush()
+
+    def stop(self, why: str, no_space: bool = False) -> None:
+        """End the run: whoever asks from now on is told to leave its rows for another time. The first reason counts."""
+        if self._stop is None:
+            self._stop, self._no_space = why, no_space
+
+    def pulse(self) -> Pulse:
+        """Say what happened since this was last asked, and commit what is due."""
+        if self._committer.due():
+            self._flush()
+        told, self._told = self._told, []
+        now = time.monotonic()
+        flying = Counter((each.errand.track, each.errand.stage) for each in self._flying.values())
+        begun = [each for each in self._flying.values() if each.begun_s is not None]
+        first = min(begun, key=lambda each: each.begun_s or now, default=None)
+        oldest = None if first is None else (first.errand, first.worker, now - (first.begun_s or now))
+        return Pulse(told, dict(flying), dict(self._asked), oldest, now - self._moved_s, self._stop, self._no_space)
+
+    def end_wave(self) -> None:
+        """Commit everything, and forget what only this wave's rows could ask for again."""
+        self._flush()
+        self._results.clear()
+        self._flying.clear()
+
+    def close(self) -> None:
+        """End in good order: commit everything, charge nobody who is in flight, and leave no note."""
+        for flight in self._flying.values():
+            if flight.alone:
+                self._committer.add(flight.errand.outcome(ledger.REQUEUED, reason="run_stopped"))
+        self._committer.flush()
+        self._note.clear()
+
+    def _answer(self, worker: str, errand: Errand) -> Answer:
+        key, state = errand.key, self._state.get(errand.key)
+        flight = self._flying.get(key)
+        if self._stop is not None or (flight is not None and flight.errand.id != errand.id):
+            return Answer("later")
+        if state == ledger.DONE:
+            return self._done(key)
+        if state in ledger.SETTLED:
+            return Answer("over")
+        if flight is None:
+            self._asked[errand.track, errand.stage] += 1
+        elif flight.alone:  # its worker is gone, and it was alone there
+            words = f"worker {flight.worker} was lost while it had this row alone, and said nothing"
+            if self.died(errand, "crashed", words) >= DEATHS_OF_POISON:
+                self._record(errand, Result(ledger.QUARANTINED, "crashed", words))
+                return Answer("over")
+        attempts = self._attempts.get(key, 0)
+        if attempts >= LONE_ATTEMPTS:
+            words = f"{attempts} runs ended while this row was alone in a worker; nothing of their last words is left"
+            self._record(errand, Result(ledger.QUARANTINED, "crashed", words))
+            return Answer("over")
+        suspect = flight is not None or attempts or key in self._suspects
+        self._flying[key] = _Flight(errand, worker, time.monotonic())
+        return Answer("alone" if suspect else "go")
+
+    def _done(self, key: str) -> Answer:
+        if key not in self._results:  # this desk took over from one that died
+            self._flush()
+            self._results[key] = ledger.Results(self._tables, [key])[key]
+        made, artifacts = self._results[key]
+        return Answer("done", made=made, artifacts=artifacts)
+
+    def _record(self, errand: Errand, result: Result) -> None:
+        self._committer.add(errand.outcome(**vars(result)))
+        self._state[errand.key] = result.state
+        self._flying.pop(errand.key, None)
+        self._told.append((errand.track, errand.stage, result.state, result.seconds))
+        stage = (errand.track, errand.stage)
+        if result.state == ledger.QUARANTINED:
+            self._count_error(stage, result.reason or "", result.detail or "")
+            return
+        self._errors.pop(stage, None)
+        if result.state == ledger.DONE:
+            self._results[errand.key] = (result.made or {}, result.artifacts)
+
+    def _lost(self, result: Result, maker: Errand) -> None:
+        """An input is missing or damaged: who makes it does so again, in the next round."""
+        self._remakes[maker.key] += 1
+        if self._remakes[maker.key] > REMAKES:
+            self._record(maker, Result(ledger.QUARANTINED, "artifact_damaged", result.detail))
+            return
+        self._committer.add(maker.outcome(ledger.LOST, reason=result.reason, detail=result.detail))
+        self._state[maker.key] = ledger.LOST
+        self._results.pop(maker.key, None)
+
+    def _count_error(self, stage: tuple[str, str], reason: str, detail: str) -> None:
+        last, count = self._errors.get(stage, (reason, 0))
+        count = count + 1 if last == reason else 1
+        self._errors[stage] = (reason, count)
+        if count >= self._stop_after:
+            self.stop(too_many(stage, count, reason, detail, self._tables.root))
+
+    def _flush(self) -> None:
+        """Commit, and keep the note of what is in flight: whatever takes this machine down is found in it."""
+        self._committer.flush()
+        if self._noted != self._flying.keys():
+            self._noted = set(self._flying)
+            self._note.write(self._noted)
+
+
+def too_many(stage: Iterable[str], count: int, reason: str, detail: str, root: str) -> str:
+    """Return the sentence that ends a run in which one class of error came too often in a row."""
+    last_line = detail.strip().splitlines()[-1] if detail.strip() else "no detail"
+    return (
+        f"stage {'.'.join(stage)} failed {count} times in a row with {reason} ({last_line}); mend the cause, "
+        f"then `bodydouble requeue --root {root} --where \"reason = '{reason}'\"` and run again"
+    )
