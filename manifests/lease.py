@@ -177,7 +177,7 @@ class Lease:
         """Return when a lease may be taken over; raise LeaseTaken if its holder lives."""
         seen = self._read(number)
         for _ in range(DEAD_AFTER_BEATS):
-            if seen.get("released") or _process_lives(seen) is False:
+            if seen.get("released") or process_lives(seen) is False:
                 return
             time.sleep(self._interval_s)
             now = self._read(number)
@@ -188,7 +188,7 @@ class Lease:
                     f"{self.root} is in use by {_name_of(now)}; wait until it ends, or end it, and start again"
                 )
             seen = now
-        if not seen.get("released") and _process_lives(seen):
+        if not seen.get("released") and process_lives(seen):
             raise LeaseTaken(
                 f"{self.root} is held by {_name_of(seen)}, which lives but stands still: "
                 "let it go on (`fg`, or SIGCONT), or end it, and start again"
@@ -240,7 +240,7 @@ def _start_of_process(pid: int) -> str | None:
         return None
 
 
-def _process_lives(lease: dict[str, Any]) -> bool | None:
+def process_lives(lease: dict[str, Any]) -> bool | None:
     """Say whether the process of a holder lives; None if that cannot be seen from here."""
     mine = _start_of_process(os.getpid())
     if mine is None or lease.get("host") != socket.gethostname() or not lease.get("started"):

@@ -20,6 +20,7 @@ from pipeline.config import Run, StageSpec
 from pipeline.strict_yaml import ConfigError
 
 IMPORT = "import"  # the first line of every funnel: what the manifest itself rejects
+ENDS_THERE = -1
 MEDIA_COLUMNS = {"file", "start_s", "fps", "frames", "crop"}  # what a Clip or a Picture is made of
 
 
@@ -52,6 +53,7 @@ class TrackPlan:
     keys: list[list[str]]  # [stage][row]
     position: list[int]  # [row]: the first stage that is still to do; -1 if the row has ended (well or not)
     counts: list[StageCount]  # import first, then the stages
+    left: Counter[tuple[int, ...]] = field(default_factory=Counter)  # stages still to do (see `_left`) -> how many rows
 
 
 def plan_run(
@@ -110,7 +112,23 @@ def plan_track(
         count.done = len(passed)
         counts.append(count)
         alive = passed
-    return TrackPlan(track, list(specs), rows, keys, position, counts)
+    left = Counter(_left(row, first_left, keys, folded) for row, first_left in enumerate(position) if first_left >= 0)
+    return TrackPlan(track, list(specs), rows, keys, position, counts, left)
+
+
+def _left(row: int, first: int, keys: Sequence[Sequence[str]], folded: ledger.Fold) -> tuple[int, ...]:
+    """Return the stages that a row has still to go through, in order: not those already done.
+
+    Where a later stage has ended the row before (rejected, quarantined, forgotten), the last number is `ENDS_THERE`.
+    """
+    stages: list[int] = []
+    for number in range(first, len(keys)):
+        state = folded.state.get(keys[number][row])
+        if state in ledger.SETTLED and state != ledger.DONE:
+            return (*stages, ENDS_THERE)
+        if state != ledger.DONE:
+            stages.append(number)
+    return tuple(stages)
 
 
 def keys_of(rows: pa.Table, specs: Sequence[StageSpec]) -> list[list[str]]:
@@ -149,13 +167,12 @@ def summary(plans: Sequence[TrackPlan]) -> dict[str, list[dict[str, Any]]]:
     """Return track -> a line for each stage. `to_do` waits now, `later` is the most that may come from upstream."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for plan in plans:
-        later = 0
         lines[plan.track] = []
-        for count in plan.counts[1:]:
+        for number, count in enumerate(plan.counts[1:]):
+            later = sum(rows for stages, rows in plan.left.items() if number in stages[1:])
             line = {"stage": count.stage, "cached": count.done, "to_do": count.pending, "later": later}
             line |= {"rejected": count.rejected.total(), "quarantined": count.quarantined.total()}
             lines[plan.track].append(line)
-            later += count.pending
     return lines
 
 
