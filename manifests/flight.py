@@ -6,13 +6,10 @@ in flight then is suspect, and is tried alone next time, each written down in th
 
 import contextlib
 import json
-import os
 from collections.abc import Iterable
 from typing import Final
 
-import fsspec
-
-from manifests.tables import root_of
+from manifests.files import files_of
 
 FOLDER: Final = "flights"
 
@@ -21,36 +18,25 @@ class FlightNote:
     """The note of one driver; `epoch` is that of its lease."""
 
     def __init__(self, root: str, epoch: int) -> None:
-        self._fs, base = fsspec.core.url_to_fs(root_of(root), use_listings_cache=False)
-        self._folder = f"{base}/{FOLDER}"
-        self._path = f"{self._folder}/{epoch:08d}.json"
+        self._files = files_of(root)
+        self._name = f"{FOLDER}/{epoch:08d}.json"
 
     def left_behind(self) -> set[str]:
         """Return the keys that were in flight when earlier drivers died."""
         keys: set[str] = set()
-        for path in self._notes():
+        for name in self._notes():
             with contextlib.suppress(ValueError):  # a note that was cut short names nothing
-                keys.update(json.loads(self._fs.cat_file(path)))
+                keys.update(json.loads(self._files.read(name)))
         return keys
 
     def write(self, keys: Iterable[str]) -> None:
         """Say what is in flight now, in place of what was said before."""
-        text = json.dumps(sorted(keys)).encode()
-        if "file" not in self._fs.protocol:
-            self._fs.pipe_file(self._path, text)
-            return
-        os.makedirs(self._folder, exist_ok=True)
-        with open(f"{self._path}.part", "wb") as file:
-            file.write(text)
-        os.replace(f"{self._path}.part", self._path)
+        self._files.write(self._name, json.dumps(sorted(keys)).encode())
 
     def clear(self) -> None:
         """Remove all notes: this driver ends in good order."""
-        for path in self._notes():
-            self._fs.rm_file(path)
+        for name in self._notes():
+            self._files.remove(name)
 
     def _notes(self) -> list[str]:
-        try:
-            return [path for path in self._fs.ls(self._folder, detail=False) if path.endswith(".json")]
-        except FileNotFoundError:
-            return []
+        return [f"{FOLDER}/{name}" for name in self._files.names(FOLDER) if name.endswith(".json")]

@@ -9,7 +9,8 @@ dead at once, and one that is there is not dead, however long its counter stands
 
 Taking over means creating the next number. A holder that was only asleep finds it at its next beat and must stop, as
 must one that could not beat for so long that others hold it for dead. What it still wrote carries its epoch, which is
-lower than its successor's, and the ledger lets the higher one win. (The epoch stands in the object, not in its name:
+lower than its successor's, and the ledger lets the higher one win. So a holder whose store did not answer for a while
+may go on if it then still finds nobody behind it. (The epoch stands in the object, not in its name:
 takers must contend for one name, also if they know different epochs.)
 """
 
@@ -20,14 +21,18 @@ import re
 import socket
 import threading
 import time
+import uuid
 from types import TracebackType
 from typing import Any, Self
 
 from manifests.errors import NoSpaceError, RootError, UserError, is_full
-from manifests.tables import open_root, root_of
+from manifests.files import PART, Files, files_of
+from manifests.patience import StoreDown, give_up, patience_with
 
 DEAD_AFTER_BEATS = 5  # a holder that misses so many of the reader's intervals is dead
 KEEP_LEASES = 3
+FOLDER = "leases"
+_JOIN_BEATS = 6  # what a beat may take: two operations of two intervals each, and the wait before it
 WRITTEN = frozenset({"who", "host", "pid", "counter"})
 
 
@@ -43,13 +48,15 @@ class Lease:
     """The right to write under one root; a context manager that gives it back at the end."""
 
     def __init__(self, root: str, who: str, interval_s: float = 2.0) -> None:
-        self.root = root_of(root)
+        self._files = files_of(root)
+        self.root = self._files.url
         self.epoch = 0
         self._number = 0
         self._who = who
         self._interval_s = interval_s
-        self._fs, path = open_root(self.root)
-        self._folder = f"{path}/leases"
+        self._beating_files = self._files.impatient(2 * interval_s)  # who missed a beat tries at the next
+        self._trouble: OSError | RootError | None = None  # what kept the last beat from being heard
+        self._mark = uuid.uuid4().hex
         self._counter = 0
         self._beat_at_s = 0.0  # monotonic, of this process only
         self._beating = threading.Lock()
@@ -67,6 +74,7 @@ class Lease:
         Raises:
             LeaseTaken: a living process holds it.
             RootError: the root is a file, cannot be made, cannot be reached, or is full.
+            StoreDown: the store under the root does not answer; so in `check`.
         """
         lease = cls(root, who, interval_s)
         try:
@@ -83,15 +91,18 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseLost if another process took the lease over, or must by now hold this one for dead."""
         if not self._lost.is_set() and self._is_late() and self._thread is not None and self._thread.is_alive():
-            self._beat_now()  # the whole process may have stood still: what counts is whether the lease can be had now
+            self._renew()  # the whole process may have stood still: what counts is whether the lease can be had now
         if self._lost.is_set():
             raise LeaseLost(
                 f"another process took over {self.root} because this one stood still; nothing was lost, run again"
             )
+        if isinstance(self._trouble, RootError) and self._is_late():
+            raise StoreDown(self.root, self._trouble.__cause__ or self._trouble, time.monotonic() - self._beat_at_s)
         if self._thread is None or not self._thread.is_alive() or self._is_late():
+            late_s = time.monotonic() - self._beat_at_s
             raise LeaseLost(
-                f"the lease in {self._folder} could not be renewed for {time.monotonic() - self._beat_at_s:.0f} s, so "
-                "another process may have taken it; nothing was lost, see that the root can be written to and run again"
+                f"the lease in {self.root}/{FOLDER} could not be renewed for {late_s:.0f} s, so another process may "
+                "have taken it; nothing was lost, see that the root can be written to and run again"
             )
 
     def release(self) -> None:
@@ -100,9 +111,11 @@ class Lease:
             return
         self._ended.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_JOIN_BEATS * self._interval_s)
+            if self._thread.is_alive():
+                return  # it hangs in the store, and may yet write over what would be written here
         if not self._lost.is_set():
-            self._write(self._text(released=True))
+            self._beating_files.write(self._name(self._number), self._text(released=True))
 
     def __enter__(self) -> Self:
         return self
@@ -110,12 +123,12 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # on a full disk the release cannot be written; the lease then ends with the process, and the first error counts
-        with contextlib.suppress(OSError):
+        # where the release cannot be written the lease ends with the process, and the first error counts
+        with contextlib.suppress(OSError, RootError):
             self.release()
 
     def _take(self, above: int) -> None:
-        self._fs.makedirs(self._folder, exist_ok=True)
+        self._files.knock()
         while True:
             numbers = self._numbers()
             newest = max(numbers, default=0)
@@ -125,7 +138,7 @@ class Lease:
             self.epoch = max([above, newest, *(self._read(number).get("epoch", 0) for number in numbers)]) + 1
             self._beat_at_s = time.monotonic()
             try:
-                self._fs.pipe_file(self._path(self._number), self._text(), mode="create")
+                self._files.create(self._name(self._number), self._text())
             except FileExistsError:
                 continue  # another taker was faster: look at its lease
             self._start()
@@ -133,8 +146,10 @@ class Lease:
 
     def _start(self) -> None:
         for number in sorted(self._numbers())[:-KEEP_LEASES]:
-            with contextlib.suppress(FileNotFoundError):
-                self._fs.rm_file(self._path(number))
+            self._files.remove(self._name(number))
+        for name in self._files.names(FOLDER):
+            if name.endswith(PART):  # of a holder that was killed as it beat; one that lives has lost its lease
+                self._files.remove(f"{FOLDER}/{name}")
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
@@ -142,36 +157,42 @@ class Lease:
         while not self._ended.wait(self._interval_s) and not self._lost.is_set():
             self._beat_now()
 
+    def _renew(self) -> None:
+        """Beat until one beat is heard, for as long as is waited for a store; a folder is asked once."""
+        until_s = time.monotonic() + (0.0 if self._files.is_local else patience_with(self.root))
+        while True:
+            self._beat_now()
+            if self._lost.is_set() or not self._is_late():
+                return
+            if time.monotonic() >= until_s:
+                give_up(self.root)
+                return
+            time.sleep(min(1.0, self._interval_s))
+
     def _beat_now(self) -> None:
         """Look for a successor, and raise the counter; where the store fails, the next beat may succeed."""
         if not self._beating.acquire(timeout=self._interval_s):
             return  # the other thread waits for the store
         try:
             now_s = time.monotonic()  # before the write: a reader's patience begins behind it
-            if max(self._numbers(), default=0) > self._number:
+            numbers = self._numbers(self._beating_files)
+            if max(numbers, default=0) > self._number:
                 self._lost.set()
                 return
+            if self._number not in numbers:
+                raise FileNotFoundError(
+                    f"{self._name(self._number)} is gone"
+                )  # what somebody removed is not made again
             self._counter += 1
-            self._write(self._text())
-            self._beat_at_s = now_s
-        except OSError:
-            pass  # a missed beat is what the reader's patience is for; `check` counts them
+            self._beating_files.write(self._name(self._number), self._text())
+            self._beat_at_s, self._trouble = now_s, None
+        except (OSError, RootError) as error:
+            self._trouble = error  # a missed beat is what the reader's patience is for; `check` counts them
         finally:
             self._beating.release()
 
     def _is_late(self) -> bool:
         return time.monotonic() - self._beat_at_s >= DEAD_AFTER_BEATS * self._interval_s
-
-    def _write(self, text: bytes) -> None:
-        """Write the lease whole: on a local disk a reader must never see half of it."""
-        path = self._path(self._number)
-        if "file" in self._fs.protocol:
-            part = f"{path}.part"
-            with open(part, "wb") as file:
-                file.write(text)
-            os.replace(part, path)
-        else:
-            self._fs.pipe_file(path, text)
 
     def _wait_until_free(self, number: int) -> None:
         """Return when a lease may be taken over; raise LeaseTaken if its holder lives."""
@@ -196,22 +217,23 @@ class Lease:
 
     def _read(self, number: int) -> dict[str, Any]:
         try:
-            lease = json.loads(self._fs.cat_file(self._path(number)))
+            lease = json.loads(self._files.read(self._name(number)))
         except (FileNotFoundError, ValueError):
             lease = None
         # made, but not yet written, or gone, or damaged: look again at the next beat
         return lease if isinstance(lease, dict) and lease.keys() >= WRITTEN else {"counter": -1}
 
-    def _numbers(self) -> list[int]:
-        names = (name.rsplit("/", 1)[-1] for name in self._fs.ls(self._folder, detail=False))
+    def _numbers(self, files: Files | None = None) -> list[int]:
+        names = (files or self._files).names(FOLDER)
         return [int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))]
 
-    def _path(self, number: int) -> str:
-        return f"{self._folder}/{number:08d}.json"
+    def _name(self, number: int) -> str:
+        return f"{FOLDER}/{number:08d}.json"
 
     def _text(self, released: bool = False) -> bytes:
         about = {
             "who": self._who,
+            "mark": self._mark,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": _start_of_process(os.getpid()),

@@ -127,10 +127,13 @@ class Results:
         wanted = pa.array(sorted(set(keys)), pa.string())
         columns = ["key", "made", "artifacts", "epoch", "seq"]
         found = [pa.schema([OUTCOMES.field(name) for name in columns]).empty_table()]
-        dataset = tables.open("outcomes") if len(wanted) else None
-        if dataset is not None:
-            batches = dataset.to_batches(columns=columns, filter=f"state = '{DONE}'")
-            found += [pa.Table.from_batches([each.filter(pc.is_in(each["key"], value_set=wanted))]) for each in batches]
+
+        def those_wanted() -> list[pa.Table]:
+            dataset = tables.open("outcomes") if len(wanted) else None
+            batches = dataset.to_batches(columns=columns, filter=f"state = '{DONE}'") if dataset is not None else ()
+            return [pa.Table.from_batches([each.filter(pc.is_in(each["key"], value_set=wanted))]) for each in batches]
+
+        found += tables.patiently(those_wanted)
         self._rows = pa.concat_tables(found).sort_by([("epoch", "ascending"), ("seq", "ascending")])
         self._place = {key: place for place, key in enumerate(self._rows["key"].to_pylist())}
 
@@ -189,7 +192,8 @@ class Committer:
         """Write what waits. After an error or an interruption nothing is lost, and the caller may call again.
 
         Raises:
-            OSError: the store did not take it after some tries; its message says why.
+            OSError: the disk did not take it after some tries; its message says why.
+            StoreDown: the store did not.
         """
         while self._open is not None or self._waiting:
             if self._open is None:
@@ -209,7 +213,7 @@ class Committer:
         faults.point("before_commit", *stages)
         for attempt in range(COMMIT_RETRIES):
             try:
-                self._tables.append("outcomes", rows)
+                self._tables.append("outcomes", rows, landed=lambda: self._landed(commit_id))
                 break
             except OSError as error:
                 if is_full(error) or attempt == COMMIT_RETRIES - 1:

@@ -5,24 +5,22 @@ finds it whole or not at all. Beside the artifacts of an item, and after them, g
 the ledger will say of it: an item with a record whose files are whole is adopted, not made again.
 """
 
-import contextlib
 import hashlib
 import io
 import json
-import os
-import shutil
+import re
 import tempfile
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import fsspec
 import numpy as np
 
+from manifests.cache import Cache, CacheDamaged
+from manifests.files import PART, Files, files_of, root_of
 from manifests.media import Video, read_mp4, write_mp4
-from manifests.tables import root_of
 
 
 @dataclass(frozen=True)
@@ -44,20 +42,21 @@ class ArtifactDamaged(Exception):
 
 
 class Store:
-    """The artifacts under one root."""
+    """The artifacts under one root; what is read from a root that is a URL is kept in a cache on this machine."""
 
     def __init__(self, root: str, cache: str | None = None) -> None:
         self.root = root_of(root)
-        self._fs, self._base = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
-        self._is_local = "file" in self._fs.protocol
-        self._cache = Path(cache or os.path.join(tempfile.gettempdir(), f"bodydouble-cache-{os.getuid()}"))
+        self._files = files_of(self.root)
+        self._cache = Cache(cache)
+        self._elsewhere: dict[str, Files] = {}  # folders of files that are not under this root
 
     def put(self, stage: str, key: str, column: str, value: object) -> Artifact:
         """Publish an array (`.npy`) or a video (`.mp4`) at the address of its key.
 
         Raises:
             TypeError: neither an array nor a video.
-            OSError: the disk is full, or the store does not answer.
+            OSError: the disk is full.
+            StoreDown: the store does not answer (manifests/patience.py); so in all that follows.
         """
         if isinstance(value, np.ndarray):
             buffer = io.BytesIO()
@@ -78,7 +77,7 @@ class Store:
     def record(self, stage: str, key: str) -> dict[str, Any] | None:
         """Return the record of an item if all its artifacts are whole, else None."""
         try:
-            signed = json.loads(self._fs.cat_file(f"{self._base}/{_address(stage, key, 'json')}"))
+            signed = json.loads(self._files.read(_address(stage, key, "json")))
             record: dict[str, Any] = signed["record"]
             if signed["sha256"] != _digest_of(record):
                 return None
@@ -95,14 +94,14 @@ class Store:
     def page(self, name: str) -> dict[str, Any] | None:
         """Return a page that `put_page` wrote, or None."""
         try:
-            page: dict[str, Any] = json.loads(self._fs.cat_file(f"{self._base}/{name}"))
+            page: dict[str, Any] = json.loads(self._files.read(name))
         except (FileNotFoundError, ValueError):
             return None
         return page
 
     def verify(self, artifact: Artifact) -> None:
-        """Raise ArtifactDamaged if an artifact is missing or changed."""
-        self._bytes(artifact)
+        """Raise ArtifactDamaged if an artifact is missing or changed; the root itself is asked, not the cache."""
+        self._read(artifact)
 
     def get(self, artifact: Artifact) -> Any:
         """Return an artifact as it was handed to `put`, its bytes checked.
@@ -110,7 +109,7 @@ class Store:
         Raises:
             ArtifactDamaged: it is missing or changed.
         """
-        data = self._bytes(artifact)
+        data = self._read(artifact) if self._files.is_local else self._cached(artifact)
         if artifact.address.endswith(".npy"):
             return np.load(io.BytesIO(data), allow_pickle=False)
         with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
@@ -119,50 +118,61 @@ class Store:
             return read_mp4(file.name)
 
     def fetch(self, url: str) -> str:
-        """Return a path on this machine for a file of a manifest, copying it into the cache if it lies elsewhere."""
+        """Return a path on this machine for a file of a manifest, copying it into the cache if it lies elsewhere.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
         if "://" not in url:
             return url
-        path = self._cache / (hashlib.sha256(url.encode()).hexdigest()[:32] + Path(url).suffix)
-        if not path.exists():
-            self._cache.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-            with fsspec.open(url, "rb") as remote, open(part, "wb") as local:
-                shutil.copyfileobj(remote, local)
-            os.replace(part, path)
-        return str(path)
+        folder, _, name = url.rpartition("/")
+        stem = Path(urlsplit(url).path).stem
+        known = stem if folder == f"{self.root}/downloads" and re.fullmatch(r"[0-9a-f]{64}", stem) else None
+        if folder not in self._elsewhere:
+            self._elsewhere[folder] = files_of(folder)
+        files = self._elsewhere[folder]
+        return str(self._cache.path_of(url, lambda part: files.download(name, part), known))
 
     def remove_leftovers(self) -> int:
-        """Remove temporary files that killed workers left behind; only under the lease. Returns how many."""
-        if not self._is_local:
-            return 0  # object stores publish in one step: there is nothing to be left
-        leftovers = list(Path(self._base).glob("artifacts/*/*/*.part"))
+        """Remove temporary files that killed workers left behind; only under the lease. Returns how many.
+
+        Object stores publish in one step: nothing that has a name is ever left there. Parts of multipart uploads that
+        were broken off are seen by no reader either, but are paid for: a lifecycle rule of the bucket
+        (AbortIncompleteMultipartUpload) clears them away, which is not this program's matter.
+        """
+        if not self._files.is_local:
+            return 0
+        leftovers = list(Path(self.root).glob(f"artifacts/*/*/*{PART}"))
         for path in leftovers:
             path.unlink(missing_ok=True)
         return len(leftovers)
 
-    def _bytes(self, artifact: Artifact) -> bytes:
+    def _read(self, artifact: Artifact) -> bytes:
         try:
-            data: bytes = self._fs.cat_file(f"{self._base}/{artifact.address}")
+            data = self._files.read(artifact.address, artifact.bytes)
         except FileNotFoundError:
             raise ArtifactDamaged(artifact.address, "is missing") from None
         if hashlib.sha256(data).hexdigest() != artifact.sha256:
             raise ArtifactDamaged(artifact.address, f"has changed: {len(data)} bytes, {artifact.bytes} were written")
         return data
 
-    def _publish_bytes(self, address: str, column: str, data: bytes) -> Artifact:
-        path = f"{self._base}/{address}"
-        if self._is_local:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            part = f"{path}.{uuid.uuid4().hex}.part"
+    def _cached(self, artifact: Artifact) -> bytes:
+        def fetch(part: Path) -> None:
+            part.write_bytes(self._read(artifact))
+
+        for _ in range(2):
             try:
-                Path(part).write_bytes(data)
-                os.replace(part, path)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.unlink(part)
-                raise
-        else:
-            self._fs.pipe_file(path, data)
+                path = self._cache.path_of(f"{self.root}/{artifact.address}", fetch, artifact.sha256)
+                data = path.read_bytes()
+            except (FileNotFoundError, CacheDamaged):
+                continue  # somebody cleared or changed the cache this very moment
+            if hashlib.sha256(data).hexdigest() == artifact.sha256:
+                return data
+            self._cache.drop(path)
+        return self._read(artifact)
+
+    def _publish_bytes(self, address: str, column: str, data: bytes) -> Artifact:
+        self._files.write(address, data)
         return Artifact(column, address, hashlib.sha256(data).hexdigest(), len(data))
 
 

@@ -1,25 +1,29 @@
 """The Lance tables under one root: open, read, append, upsert, version, tag.
 
-Any fsspec URL may be a root. Whoever writes holds the lease of the root (manifests/lease.py); readers need nothing and
-see whole versions only. Lance is not fork-safe: child processes are spawned.
+Any URL that Lance knows may be a root (manifests/remote.py). Whoever writes holds the lease of the root
+(manifests/lease.py); readers need nothing and see whole versions only. Lance is not fork-safe: child processes are
+spawned.
 """
 
 import contextlib
 import difflib
+import functools
 import os
-import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 os.environ.setdefault("LANCE_LOG", "error")  # before the import: it would announce each new table as a warning
 
-import fsspec
 import lance
 import pyarrow as pa
 
 from manifests.errors import RootError, UserError
+from manifests.files import files_of
+from manifests.files import root_of as root_of  # noqa: PLC0414 - also for those who look for it here
+from manifests.patience import StoreDown, is_passing, patience_s, patiently, told
 from manifests.schema import TABLES
 
+_METADATA_BYTES = 64_000_000
 KEEP_VERSIONS = 500  # a reader that began before a clean-up still finds its version; more make each append slower
 
 
@@ -27,28 +31,25 @@ class TableError(UserError):
     """A table cannot be read or written as asked; the message is one sentence for the user."""
 
 
-def root_of(root: str | os.PathLike[str]) -> str:
-    """Return a root as an absolute path or a URL without a trailing slash."""
-    text = os.fspath(root)
-    if "://" in text:
-        return text.removeprefix("file://").rstrip("/")
-    return os.path.abspath(os.path.expanduser(text))
-
-
 def open_root(root: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a root and the root's path in it; listings are never cached.
+    """Return the fsspec file system of a root and the root's path in it (manifests/remote.py)."""
+    from manifests import remote
 
-    Raises:
-        RootError: nothing that is installed can reach it.
-    """
-    try:
-        fs, path = fsspec.core.url_to_fs(root, use_listings_cache=False)
-    except (ImportError, ValueError, OSError) as error:
-        raise RootError(
-            f"{root} cannot be reached from here ({_first_line(error)}); "
-            "install the driver that this names, or take a root that is a folder"
-        ) from error
-    return fs, path
+    return remote.open_root(root)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _patient(method: "Callable[Concatenate[Tables, P], T]") -> "Callable[Concatenate[Tables, P], T]":
+    """Repeat a method, which must be harmless to repeat, while a store's errors are of the kind that passes."""
+
+    @functools.wraps(method)
+    def call(self: "Tables", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.patiently(lambda: method(self, *args, **kwargs))
+
+    return call
 
 
 class Tables:
@@ -56,6 +57,8 @@ class Tables:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = root_of(root)
+        self._files = files_of(self.root)
+        self._session: lance.Session | None = None  # keeps the connections to a store
         self._whole: set[str] = set()  # tables known to have more than one version, so that no mark is beside them
 
     def uri(self, name: str) -> str:
@@ -64,6 +67,25 @@ class Tables:
             raise TableError(f"there is no table {name!r}; the tables are {', '.join(TABLES)}")
         return f"{self.root}/tables/{name}.lance"
 
+    def patiently(self, action: Callable[[], T]) -> T:
+        """Return what `action` gives; on a store its errors of the kind that passes are waited out.
+
+        Raises:
+            StoreDown: they did not pass.
+            RootError: the root cannot be reached at all.
+            KeyboardInterrupt: Ctrl-C, which Lance wraps into an error of its own.
+        """
+        try:
+            if self._files.is_local:
+                return action()
+            self._files.knock()
+            return patiently(action, self.root, patience_s())
+        except (OSError, ValueError, RuntimeError) as error:
+            if "KeyboardInterrupt" in str(error):
+                raise KeyboardInterrupt from error
+            raise
+
+    @_patient
     def open(self, name: str, version: int | str | None = None) -> Any | None:
         """Return the Lance dataset at a version or tag (newest if None), or None if the table was never written.
 
@@ -73,12 +95,14 @@ class Tables:
         """
         uri = self.uri(name)
         try:
-            newest = lance.dataset(uri)
+            newest = lance.dataset(uri, **self._store())
         except (ValueError, OSError) as error:
+            if self._may_pass(error):
+                raise
             if self._was_never_written(name):
                 return None
             lost = "was not found" in str(error)
-            why = "its folder is there, but no version of it" if lost else _first_line(error)
+            why = "its folder is there, but no version of it" if lost else told(error)
             raise TableError(
                 f"table {name} at {uri} cannot be opened ({why}); if it is damaged, restore its folder "
                 "from a copy before anything else is run, since what it held would be made again"
@@ -88,11 +112,14 @@ class Tables:
         try:
             return newest.checkout_version(version)
         except (ValueError, OSError) as error:
+            if self._may_pass(error):
+                raise
             known = ", ".join(f"{tag} ({number})" for tag, number in self.tags(name).items()) or "none"
             raise TableError(
                 f"table {name} has no version or tag {version!r}: newest version is {newest.version}, tags: {known}"
             ) from error
 
+    @_patient
     def read(
         self,
         name: str,
@@ -120,21 +147,37 @@ class Tables:
         try:
             return dataset.to_table(columns=columns, filter=where, limit=limit)
         except (ValueError, OSError, pa.ArrowInvalid) as error:
+            if self._may_pass(error):
+                raise
             if where is None:
-                raise TableError(f"table {name} cannot be read: {_first_line(error)}") from error
-            raise TableError(f"the condition {where!r} does not fit table {name}: {_first_line(error)}") from error
+                raise TableError(f"table {name} cannot be read: {told(error)}") from error
+            raise TableError(f"the condition {where!r} does not fit table {name}: {told(error)}") from error
 
+    @_patient
     def count(self, name: str) -> int:
         """Return the number of rows in the newest version."""
         dataset = self.open(name)
         return 0 if dataset is None else int(dataset.count_rows())
 
-    def append(self, name: str, rows: pa.Table) -> int:
-        """Append rows and return the new version. A caller that must not append twice looks for its own mark first."""
-        rows = rows.cast(TABLES[name])
-        with self._beginning(name):
-            return int(lance.write_dataset(rows, self.uri(name), mode="append").version)
+    def append(self, name: str, rows: pa.Table, landed: Callable[[], bool] = lambda: False) -> None:
+        """Append rows. `landed` says whether an earlier try, whose answer was lost, did it; it looks for its own mark.
 
+        Lance looks for its own transaction too when the answer to a commit is lost, but not after all errors.
+        """
+        rows = rows.cast(TABLES[name])
+        tries = 0
+
+        def attempt() -> None:
+            nonlocal tries
+            tries += 1
+            if tries > 1 and landed():
+                return
+            with self._beginning(name):
+                lance.write_dataset(rows, self.uri(name), mode="append", **self._store())
+
+        self.patiently(attempt)
+
+    @_patient
     def upsert(self, name: str, rows: pa.Table) -> int:
         """Insert rows, or replace those with the same id, and return the new version.
 
@@ -144,10 +187,11 @@ class Tables:
         with self._beginning(name):
             dataset = self.open(name)
             if dataset is None:
-                return int(lance.write_dataset(rows, self.uri(name)).version)
+                return int(lance.write_dataset(rows, self.uri(name), **self._store()).version)
             dataset.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
         return self.version(name)
 
+    @_patient
     def delete(self, name: str, where: str) -> None:
         """Delete the rows that fit an SQL condition."""
         dataset = self.open(name)
@@ -159,6 +203,7 @@ class Tables:
         dataset = self.open(name)
         return 0 if dataset is None else int(dataset.version)
 
+    @_patient
     def tags(self, name: str) -> dict[str, int]:
         """Return tag -> version number."""
         dataset = self.open(name)
@@ -166,6 +211,7 @@ class Tables:
             return {}
         return {tag: int(about["version"]) for tag, about in sorted(dataset.tags.list().items())}
 
+    @_patient
     def tag(self, name: str, tag: str, version: int | None = None) -> int:
         """Name a version (the newest if None) so that it is kept and can be read by that name; moves a tag that exists.
 
@@ -182,11 +228,10 @@ class Tables:
             else:
                 dataset.tags.create(tag, number)
         except (ValueError, OSError) as error:
-            raise TableError(
-                f"version {number} of table {name} cannot be tagged {tag!r}: {_first_line(error)}"
-            ) from error
+            raise TableError(f"version {number} of table {name} cannot be tagged {tag!r}: {told(error)}") from error
         return number
 
+    @_patient
     def fragments(self, name: str) -> int:
         """Return the number of fragments that the newest version is made of: one an append since `compact`."""
         dataset = self.open(name)
@@ -201,29 +246,41 @@ class Tables:
         Returns:
             Whether it was done.
         """
-        dataset = self.open(name)
-        if dataset is None:
-            return True
         try:
-            dataset.optimize.compact_files()
-            dataset.cleanup_old_versions(retain_versions=keep, error_if_tagged_old_versions=False)
-        except OSError:
+            dataset = self.open(name)
+            if dataset is not None:
+                dataset.optimize.compact_files()
+                dataset.cleanup_old_versions(retain_versions=keep, error_if_tagged_old_versions=False)
+        except (OSError, StoreDown):
+            return False
+        except ValueError as error:
+            if not self._may_pass(error):
+                raise
             return False
         return True
 
+    def _store(self) -> dict[str, Any]:
+        """Return what Lance must be told of where the tables lie: nothing for a folder."""
+        if self._files.is_local:
+            return {}
+        from manifests.remote import storage_options
+
+        self._session = self._session or lance.Session(metadata_cache_size_bytes=_METADATA_BYTES)
+        return {"storage_options": storage_options(self.root), "session": self._session}
+
+    def _may_pass(self, error: BaseException) -> bool:
+        return not self._files.is_local and is_passing(error)
+
     def _was_never_written(self, name: str) -> bool:
         """Tell a table that was never written, or whose first write was interrupted, from one that is damaged."""
-        fs, base = open_root(self.root)
         try:
-            there = fs.ls(f"{base}/tables/{name}.lance", detail=False)
-        except FileNotFoundError:
-            return True
+            there = self._files.names(f"tables/{name}.lance")
         except OSError as error:
-            why = error.strerror or _first_line(error)
+            why = error.strerror or told(error)
             raise RootError(
                 f"{self.root} cannot be used: {why}; a root is a folder or a URL that may be read"
             ) from error
-        return not there or fs.exists(f"{base}/tables/{name}.beginning")
+        return not there or self._files.exists(f"tables/{name}.beginning")
 
     @contextlib.contextmanager
     def _beginning(self, name: str) -> Iterator[None]:
@@ -237,23 +294,14 @@ class Tables:
             self._whole.add(name)
             yield
             return
-        fs, base = open_root(self.root)
-        mark = f"{base}/tables/{name}.beginning"
+        mark = f"tables/{name}.beginning"
         if version == 0:
-            fs.makedirs(f"{base}/tables", exist_ok=True)
-            fs.pipe_file(mark, b"")
+            self._files.write(mark, b"")
         yield
-        with contextlib.suppress(FileNotFoundError):
-            fs.rm_file(mark)
+        self._files.remove(mark)
 
 
 def _unknown_column(name: str, column: str, schema: pa.Schema) -> str:
     near = difflib.get_close_matches(column, schema.names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"table {name} has no column {column!r}{hint} Its columns are {', '.join(schema.names)}"
-
-
-def _first_line(error: BaseException) -> str:
-    """Return an engine's message without the place in its own source code."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r",? /\S+\.rs:\d+:\d+", "", lines[0])[:300]

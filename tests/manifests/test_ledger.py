@@ -87,18 +87,17 @@ class AnswerLost(Tables):
 
     lost = False
 
-    def append(self, name, rows):
-        version = super().append(name, rows)
+    def append(self, name, rows, landed):
+        super().append(name, rows, landed)
         if not self.lost:
             self.lost = True
             raise OSError("connection reset by peer")
-        return version
 
 
 class NeverLands(Tables):
     tries = 0
 
-    def append(self, name, rows):
+    def append(self, name, rows, landed):
         self.tries += 1
         raise OSError("No space left on device (os error 28)")
 
@@ -151,12 +150,11 @@ class Interrupted(Tables):
 
     done = False
 
-    def append(self, name, rows):
-        version = super().append(name, rows)
+    def append(self, name, rows, landed):
+        super().append(name, rows, landed)
         if not self.done:
             self.done = True
             raise KeyboardInterrupt
-        return version
 
 
 def test_a_commit_that_was_interrupted_after_it_landed_is_not_repeated(tmp_path):
