@@ -25,7 +25,10 @@ from pipeline.timings import Floats, Timing
 
 Z: Final = 1.959963984540054  # of the normal distribution: 95 % lie within
 DRAWS: Final = 2000
-FEW: Final = 5  # independent measurements: with fewer there is no range
+FEW: Final = (
+    10  # independent measurements: with fewer there is no range (with 5, one in 5 slow items is often not seen)
+)
+RESAMPLED: Final = 1000  # times of one resample at most
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def _means(timing: Timing, chance: np.random.Generator) -> Floats:
 
     Working times have long tails to the right, and so has this interval; the plain bootstrap's is too short there.
     """
-    size = max(2, min(len(timing.seconds), round(timing.batches)))
+    size = max(2, min(len(timing.seconds), round(timing.batches), RESAMPLED))
     error = float(timing.seconds.std(ddof=1)) / math.sqrt(timing.batches)
     if error == 0:
         return np.full(DRAWS, timing.mean_s)
