@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from manifests.keys import sha256_of_file
 from model.skeleton import Pixels, Points
@@ -20,8 +20,14 @@ from stages import resolve
 from stages.skeleton_people import Film, verdict
 from stages.stage import Reject, Row, Stage, StageConfig
 from stages.tracking import Box
+from stages.weights import WeightsError, seal
 
-ADAPTERS: Final = {"mediapipe": "stages.skeleton_mediapipe:MediaPipe"}
+ADAPTERS: Final = {"mediapipe": "stages.skeleton_mediapipe:MediaPipe", "dwpose": "stages.skeleton_dwpose:DWPose"}
+_DWPOSE: Final = ("dwpose", ADAPTERS["dwpose"])
+DWPOSE_WEIGHTS: Final = {  # what it is -> the fields that name the file and its SHA-256
+    "detector": ("detector_weights", "detector_sha256"),
+    "pose": ("pose_weights", "pose_sha256"),
+}
 _BATCH = 16  # frames handed to an adapter at once if people are looked for in every frame
 _BLOCK = 4  # if not: frames until it is known whether somebody was lost
 _WEIGHTS: Final = (  # of mediapipe 0.10.14, in its folder `modules`; the face model is named below
@@ -63,9 +69,36 @@ class SkeletonConfig(StageConfig):
         0.6,
         ge=0,
         le=1,
-        description="squares searched for small people: their side / the short side of the picture; 0: none",
+        description="mediapipe: squares searched for small people: their side / the picture's short side; 0: none",
     )
     refine_face: bool = Field(True, description="mediapipe: the face model with attention to lips and eyes")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="dwpose: auto is cuda if onnxruntime offers it")
+    detector_weights: str | None = Field(
+        None, description="dwpose: YOLOX as ONNX: path, https URL or owner/repo/file.onnx@revision of the hub"
+    )
+    detector_sha256: str | None = Field(None, description="dwpose: its SHA-256; of a path, taken from the file")
+    pose_weights: str | None = Field(None, description="dwpose: the points' graph (SimCC) as ONNX, likewise")
+    pose_sha256: str | None = Field(None, description="dwpose: its SHA-256, likewise")
+
+    # where weights lie, and what they run on, is no part of the key: `Skeleton.digests` says what they are
+    HOW: ClassVar[frozenset[str]] = StageConfig.HOW | {"device", *(f for fs in DWPOSE_WEIGHTS.values() for f in fs)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seal_weights(cls, data: Any) -> Any:
+        """Name the weights by their SHA-256, so that a worker elsewhere runs those that were planned with, or none."""
+        if not isinstance(data, Mapping) or data.get("adapter") not in _DWPOSE:
+            return data
+        sealed = dict(data)
+        for what, (place, sha256) in DWPOSE_WEIGHTS.items():
+            given = data.get(place)
+            if not given:
+                raise WeightsError(
+                    f"the pose adapter 'dwpose' needs {place}, the {what}'s ONNX file: none is shipped, for their "
+                    "licence; the README says where they are had (yzd-v/DWPose on the hub)"
+                )
+            sealed[sha256] = seal(str(given), data.get(sha256))
+        return sealed
 
 
 class CharacterSkeletonConfig(SkeletonConfig):
@@ -108,7 +141,12 @@ def adapter_class(name: str) -> type[Any]:
     if name not in ADAPTERS and ":" not in name:
         known = ", ".join(ADAPTERS)
         raise ValueError(f"no pose adapter {name!r}: there is {known}; or name one as my_package.mine:Pose")
-    return resolve(ADAPTERS.get(name, name))  # type: ignore[no-any-return]
+    try:
+        return resolve(ADAPTERS.get(name, name))  # type: ignore[no-any-return]
+    except ValueError as error:
+        if name not in ADAPTERS:
+            raise
+        raise ValueError(f"the pose adapter {name!r}: {error}; pip install 'bodydouble[{name}]'") from error
 
 
 def mediapipe_weights(refine_face: bool) -> list[Path]:
@@ -159,7 +197,10 @@ class Skeleton(Stage[SkeletonConfig]):
 
     @classmethod
     def digests(cls, config: Any) -> dict[str, str]:
-        """Return file name -> SHA-256 of the adapter's weights."""
+        """Return file name -> SHA-256 of the adapter's weights; of dwpose, whose files may be named as one likes, what
+        each is -> SHA-256."""
+        if config.adapter in _DWPOSE:
+            return {what: getattr(config, sha256) for what, (_, sha256) in DWPOSE_WEIGHTS.items()}
         known = config.adapter == "mediapipe"  # `plan` must not wait for its import
         files = mediapipe_weights(config.refine_face) if known else adapter_class(config.adapter).weights(config)
         return {file.name: _sha256(file) for file in files}
