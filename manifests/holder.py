@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from manifests.errors import RootError
-from manifests.lease import DEAD_AFTER_BEATS, WRITTEN, process_lives
-from manifests.tables import open_root, root_of
+from manifests.files import files_of
+from manifests.lease import DEAD_AFTER_BEATS, FOLDER, WRITTEN, process_lives
 
 Life = Literal["alive", "still", "gone", "released"]
 
@@ -32,11 +32,10 @@ class Onlooker:
     """
 
     def __init__(self, root: str, interval_s: float = 2.0) -> None:
-        self.root = root_of(root)
+        self._files = files_of(root)
+        self.root = self._files.url
         self._patience_s = DEAD_AFTER_BEATS * interval_s
         self._poll_s = interval_s / 8
-        self._fs, path = open_root(self.root)
-        self._folder = f"{path}/leases"
         self._seen: tuple[int, int] | None = None  # number of the lease, its counter
         self._since_s = 0.0  # monotonic: since when it shows that counter
         self._beats = False  # its counter was seen to move
@@ -83,13 +82,11 @@ class Onlooker:
     def _newest(self) -> tuple[int, dict[str, Any] | None]:
         """Return the number of the newest lease, 0 if there is none, and what it says; None if it is not whole yet."""
         try:
-            names = [name.rsplit("/", 1)[-1] for name in self._fs.ls(self._folder, detail=False)]
-        except FileNotFoundError:
-            return 0, None
+            names = self._files.names(FOLDER)
         except OSError as error:
             raise RootError(f"{self.root} cannot be read: {error.strerror or error}; name the root of a run") from error
         number = max((int(match[1]) for name in names if (match := re.fullmatch(r"(\d+)\.json", name))), default=0)
         lease = None
         with contextlib.suppress(FileNotFoundError, ValueError):  # taken over just now, or not yet written
-            lease = json.loads(self._fs.cat_file(f"{self._folder}/{number:08d}.json")) if number else None
+            lease = json.loads(self._files.read(f"{FOLDER}/{number:08d}.json")) if number else None
         return number, lease if isinstance(lease, dict) and lease.keys() >= WRITTEN else None
