@@ -169,8 +169,13 @@ class RemoteFiles:
             return
 
     def size_bytes(self, name: str) -> int:
-        """Return a file's size. Raises FileNotFoundError."""
-        return int(self.call(lambda fs: fs.info(self._place(name)))["size"])
+        """Return a file's size. Raises FileNotFoundError, or ValueError if the store does not say it."""
+        about = self.call(lambda fs: fs.info(self._place(name)))
+        if about["type"] == "directory":
+            raise FileNotFoundError(f"{self.url}/{name} is a folder")
+        if about.get("size") is None:
+            raise ValueError(f"{self.url}/{name} does not say its size")
+        return int(about["size"])
 
     def download(self, name: str, target: Path) -> None:
         """Copy a file to this machine; a copy that is not whole counts as an error that passes."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from manifests.cache import Cache, CacheDamaged
 from manifests.files import PART, Files, files_of, root_of
-from manifests.media import Video, read_mp4, write_mp4
+from manifests.media import MediaError, Video, read_mp4, write_mp4
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Store:
         """Return a path on this machine for a file of a manifest, copying it into the cache if it lies elsewhere.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            MediaError: there is no such file any more, or its bytes are not those that its name says.
         """
         if "://" not in url:
             return url
@@ -131,7 +131,12 @@ class Store:
         if folder not in self._elsewhere:
             self._elsewhere[folder] = files_of(folder)
         files = self._elsewhere[folder]
-        return str(self._cache.path_of(url, lambda part: files.download(name, part), known))
+        try:
+            return str(self._cache.path_of(url, lambda part: files.download(name, part), known))
+        except FileNotFoundError as error:
+            raise MediaError("missing", f"there is no file {url!r}") from error
+        except CacheDamaged as error:
+            raise MediaError("damaged", f"{url} is damaged: {error}") from error
 
     def remove_leftovers(self) -> int:
         """Remove temporary files that killed workers left behind; only under the lease. Returns how many.

@@ -5,29 +5,28 @@ by content, so that nothing changes under a run; it is published there only when
 """
 
 import contextlib
-import errno
 import os
 import re
 import shutil
 import stat
-import sys
 import tempfile
 import threading
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
-
-import fsspec
 
 from manifests.download import DownloadError, DownloadLimits, download
 from manifests.entries import WEB, Entry
+from manifests.errors import RootError, is_full
+from manifests.files import files_of, root_of
 from manifests.keys import sha256_of_file
+from manifests.patience import errors_of_drivers, told
+from manifests.remote import RemoteFiles
 from manifests.rows import Found
-from manifests.tables import root_of
 
-_CHUNK_BYTES: Final = 1 << 20
 _PART: Final = ".part-"
 
 
@@ -52,9 +51,7 @@ class Fetcher:
     def __init__(self, root: str, limits: DownloadLimits, allow_private_hosts: bool = False) -> None:
         self.root = root_of(root)
         self._limits, self._allow_private_hosts = limits, allow_private_hosts
-        self._fs, base = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
-        self._is_local = "file" in self._fs.protocol
-        self._base = f"{base}/downloads"
+        self._files = files_of(self.root)
         self._parts: str | None = None
         self._lock = threading.Lock()
 
@@ -75,8 +72,8 @@ class Fetcher:
             return Fetched(reject=error.reason, reject_detail=error.detail)
 
     def known(self, file: str, sha256: str, size: int) -> Fetched | None:
-        """Return a file that an earlier import fetched, if it is still there and can be read on this machine."""
-        if "://" in file or not os.path.isfile(file):
+        """Return a file that an earlier import fetched, if it is still there (under a URL: its URL)."""
+        if not (file.startswith(f"{self.root}/") and self.exists(file)):
             return None
         return Fetched(file, Found(file, sha256, size))
 
@@ -84,21 +81,19 @@ class Fetcher:
         """Say whether the file of a row is still there."""
         if "://" not in file:
             return os.path.isfile(file)
-        return bool(self._fs.exists(file)) if file.startswith(self.root) else True
+        own = f"{self.root}/"
+        return self._files.exists(file.removeprefix(own)) if file.startswith(own) else True
 
     def publish(self, fetched: Fetched) -> Found:
         """Put a fetched file at its address for good; a file of the list stays where it is."""
         assert fetched.found is not None
         if not fetched.temporary or fetched.path is None:
             return fetched.found
-        place = self._place(fetched.found)
-        if self._fs.exists(place):
+        name = fetched.found.file.removeprefix(f"{self.root}/")
+        if self._files.exists(name):
             os.unlink(fetched.path)
-        elif self._is_local:
-            os.replace(fetched.path, place)
         else:
-            self._fs.put_file(fetched.path, place)
-            os.unlink(fetched.path)
+            self._files.upload(Path(fetched.path), name)
         return fetched.found
 
     def drop(self, fetched: Fetched) -> None:
@@ -137,65 +132,51 @@ class Fetcher:
 
     def _copy(self, entry: Entry, part: str) -> int:
         """Copy from an object store, with the same cap on the size as for a download."""
-        shown, limit, size = entry.location, self._limits.max_bytes, 0
-        try:
-            with _opened(entry.url) as far, open(part, "wb") as near:
-                while piece := far.read(_CHUNK_BYTES):
-                    size += near.write(piece)
-                    if size > limit:
-                        raise DownloadError("too_large", _too_large(shown, size, limit))
-        except DownloadError:
-            Path(part).unlink(missing_ok=True)
-            raise
+        shown, limit = entry.location, self._limits.max_bytes
+        folder, _, name = (entry.url or "").rpartition("/")
+        with _reasons(shown):
+            files = RemoteFiles(folder)
+            size = files.size_bytes(name)
+            if size > limit:
+                raise DownloadError("too_large", _too_large(shown, size, limit))
+            files.download(name, Path(part))
         return size
 
     def _folder(self) -> str:
         """Return the folder for what is being fetched: beside the address on a local disk, so that a rename does it."""
         with self._lock:
             if self._parts is None:
-                if self._is_local:
-                    os.makedirs(self._base, exist_ok=True)
-                self._parts = tempfile.mkdtemp(prefix=_PART, dir=self._base if self._is_local else None)
+                beside = f"{self.root}/downloads" if self._files.is_local else None
+                if beside is not None:
+                    os.makedirs(beside, exist_ok=True)
+                self._parts = tempfile.mkdtemp(prefix=_PART, dir=beside)
             return self._parts
-
-    def _place(self, found: Found) -> str:
-        return f"{self._base}/{found.file.rpartition('/')[2]}"
 
 
 def clean(root: str) -> None:
-    """Remove what an import that was killed left half-fetched; under the lease only."""
+    """Remove what an import that was killed left half-fetched; under the lease only. Stores never hold such."""
+    if "://" in root_of(root):
+        return
     for folder in Path(root_of(root), "downloads").glob(_PART + "*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _opened(url: str | None) -> Any:
-    """Open an object; what its driver raises becomes a reason."""
-    shown = str(url).rpartition("@")[2]
+def _reasons(shown: str) -> Iterator[None]:
+    """Turn what a store says of one object into a reason; what goes wrong on this machine's disk is not caught here."""
     try:
-        with fsspec.open(url, "rb") as file:
-            yield file
+        yield
     except FileNotFoundError as error:
         raise DownloadError("missing", f"there is no object {shown}") from error
-    except PermissionError as error:
-        raise DownloadError("forbidden", f"{shown} may not be read with the credentials of this machine") from error
-    except ImportError as error:
-        raise DownloadError("no_driver", f"{shown} needs a package that is not installed: {error}") from error
-    except _errors_of_drivers() as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except RootError as error:
+        if isinstance(error.__cause__, ImportError):
+            raise DownloadError("no_driver", f"{shown} needs a package that is not installed: {error}") from error
+        reason = "forbidden" if isinstance(error.__cause__, PermissionError) else "unreachable"
+        raise DownloadError(reason, f"{shown} cannot be read: {error}") from error
+    except errors_of_drivers() as error:
+        if isinstance(error, OSError) and is_full(error):
             raise
-        raise DownloadError("unreachable", f"{shown} cannot be read: {str(error).splitlines()[:1]}") from error
-
-
-def _errors_of_drivers() -> tuple[type[Exception], ...]:
-    """Return what an object store may raise; with the bases of what s3fs, gcsfs and adlfs let through, if loaded."""
-    names = (
-        ("botocore.exceptions", "BotoCoreError"),
-        ("aiohttp", "ClientError"),
-        ("azure.core.exceptions", "AzureError"),
-    )
-    loaded = ((sys.modules.get(module), name) for module, name in names)
-    return OSError, ValueError, *(getattr(module, name) for module, name in loaded if module is not None)
+        raise DownloadError("unreachable", f"{shown} cannot be read: {told(error)}") from error
 
 
 def _too_large(place: str, size: int, limit: int) -> str:

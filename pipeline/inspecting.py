@@ -166,7 +166,8 @@ def look(root: str, items: list[str], out: Path | None = None) -> list[dict[str,
             continue
         try:
             arrays = {each["column"]: store.get(Artifact(**each)) for each in made}
-            drawn.append(_draw(track, with_media(track, row), arrays, folder))
+            there = with_media(track, row | {"file": store.fetch(row["file"])})
+            drawn.append(_draw(track, there, arrays, folder))
         except ArtifactDamaged as error:
             raise TableError(f"{error}; `bodydouble run RUN.yaml --verify` makes it again") from error
         except MediaError as error:
