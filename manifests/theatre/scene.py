@@ -16,6 +16,7 @@ from manifests.theatre import camera as cameras
 from manifests.theatre import figures, motions
 from manifests.theatre.background import behind, place
 from manifests.theatre.camera import Camera
+from manifests.theatre.lens import filtered
 from manifests.theatre.light import Light, contact_shadow, corner_normals, face_normals, light, shade
 from manifests.theatre.motion import JOINTS, Array, Figure, Motion, Performance
 from manifests.theatre.paint import painted
@@ -156,9 +157,8 @@ def render(
     owner[hits.sample] = staged.owner[hits.face]
     parts = owner.reshape(canvas.shape[:3])
     masks = [_summed(parts == i, samples) * 2 > samples**2 for i in range(len(staged.acts))]
-    mean = _summed(canvas, samples) + samples**2 // 2
     return Rendered(
-        frames=(mean // samples**2).astype(np.uint8),
+        frames=filtered(canvas, samples),
         skeleton=_skeleton(staged, hits, (height_px, width_px), samples),
         masks=np.stack(masks, axis=1),
     )

@@ -12,7 +12,7 @@ from model.geometry import Geometry
 from model.training.clips import Clip
 
 Split = Literal["train", "held_out"]
-RENDERED = "2"
+RENDERED = "3"
 """Version of how clips are rendered for training: a new one makes all of them anew."""
 
 
