@@ -75,7 +75,7 @@ class DWPose:
         for i, new in enumerate(fresh):
             seen = box_of(points[i], self.config.min_score)
             if seen is not None and not new and iou(_grown(seen), shown[i]) < _MOVED:
-                again[i] = _grown(seen)
+                again[i] = _grown(seen, at_least=shown[i])  # what was seen may be the part that was still in view
         if again:
             points[list(again)] = self._pose([frames[asked[i][0]] for i in again], list(again.values()))
         out: list[dict[int, Points]] = [{} for _ in boxes]
@@ -92,6 +92,9 @@ class DWPose:
         return self._found[key] >= 0
 
 
-def _grown(box: Box) -> Box:
+def _grown(box: Box, at_least: Box | None = None) -> Box:
+    """Return a box a little larger around the same middle, and no smaller than `at_least`."""
     middle, half = (box[:2] + box[2:4]) / 2, (box[2:4] - box[:2]) / 2 * _GROWN
+    if at_least is not None:
+        half = np.maximum(half, (at_least[2:4] - at_least[:2]) / 2)
     return np.concatenate([middle - half, middle + half]).astype(np.float32)

@@ -111,8 +111,11 @@ def _session(path: Path, device: Device) -> Any:
 
 _BROKEN: Final = tuple(
     getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)
-    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
-)
+    for name in (
+        "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented",
+        "RuntimeException",
+    )
+)  # fmt: skip
 
 
 def _threads() -> int:

@@ -53,28 +53,28 @@ class Yolox:
             batch = np.full((len(chunk), 3, height, width), _GREY, np.float32)
             ratios = [_lay(frame, picture) for frame, picture in zip(chunk, batch, strict=True)]
             outputs = self.graph(batch)
-            for i, ratio in enumerate(ratios):
-                boxes = self._boxes([output[i] for output in outputs])
-                boxes[:, :4] /= ratio
-                found.append(boxes)
+            found += [self._boxes([output[i] for output in outputs], ratio) for i, ratio in enumerate(ratios)]
         return found
 
-    def _boxes(self, outputs: list[NDArray[np.float32]]) -> Boxes:
-        """Return the people in one picture's outputs, in px of the input."""
+    def _boxes(self, outputs: list[NDArray[np.float32]], ratio: float) -> Boxes:
+        """Return the people in the outputs for one picture, whose sides are `ratio` of what they were."""
         first = outputs[0]
         if first.shape[-1] == 5:
             good = first[:, 4] > self.min_score
             if len(outputs) > 1:
                 good &= outputs[1] == _PERSON
-            return first[good][np.argsort(-first[good, 4], kind="stable")]
+            picked: Boxes = first[good][np.argsort(-first[good, 4], kind="stable")]
+            picked[:, :4] /= ratio
+            return picked
         scores = first[:, 4] * first[:, 5 + _PERSON]
         good = scores > self.min_score
         centre, size = first[good, :2], first[good, 2:4]
         if not self._decoded:
             stride = self._strides[good, None]
             centre, size = (centre + self._cells[good]) * stride, np.exp(size) * stride
-        boxes = np.concatenate([centre - size / 2, centre + size / 2, scores[good, None]], axis=1)
-        return boxes[apart(boxes)].astype(np.float32)
+        corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1) / ratio
+        boxes = np.concatenate([corners, scores[good, None]], axis=1).astype(np.float32)
+        return boxes[apart(boxes)]
 
     def _is_decoded(self) -> bool:
         height, width = self.graph.size_px

@@ -91,6 +91,10 @@ def pose_graph(
     outputs = {}
     for name, axis, length in (("simcc_x", 2, width), ("simcc_y", 3, height)):
         line = w("ReduceMax", likely, axes=[axis], keepdims=0)
+        # smoothed, so that a peak of rounded grey values has one highest place
+        window = np.exp(-(np.arange(-15, 16) ** 2) / (2 * 5**2))
+        smooth = w.constant(np.tile(window / window.sum(), (len(COLOURS), 1, 1)))
+        line = w("Conv", line, smooth, group=len(COLOURS), pads=[15, 15])
         # two steps a pixel: pixel i at step 2 i, between two pixels their mean
         kernel = w.constant(np.tile([0.5, 1, 0.5], (len(COLOURS), 1, 1)))
         steps = w("ConvTranspose", line, kernel, group=len(COLOURS), strides=[2], pads=[1, 0])
