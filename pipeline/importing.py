@@ -128,6 +128,13 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--workers", type=click.IntRange(1), default=_cores(), help="Files decoded at once. [default: cores]"
         ),
+        click.option(
+            "--on",
+            type=click.Choice(["here", "ray"]),
+            default="here",
+            show_default=True,
+            help="Where files are hashed and decoded: in processes of this machine, or on a Ray cluster.",
+        ),
         click.option("--timeout-s", type=click.FloatRange(1), default=300, show_default=True, help="To decode a file."),
         click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
         click.option("--quiet", is_flag=True, help="No progress."),
@@ -158,6 +165,7 @@ def sources(
     bodydouble import sources clips/ --root runs/mine --licence CC-BY-4.0 --consent granted
     bodydouble import sources "clips/**/*.mp4" --root runs/mine --fps 15 --max-frames 120 --min-frames 30
     bodydouble import sources clips.csv --root runs/mine --base /data --shots
+    bodydouble import sources clips.parquet --root s3://bucket/mine --on ray
     """
     from manifests.segments import Cutting
 
@@ -200,6 +208,7 @@ def _import(kind: str, list_: str, root: str, shared: dict[str, Any], **how: Any
         refetch=shared["refetch"],
         workers=shared["workers"],
         timeout_s=shared["timeout_s"],
+        on=shared["on"],
         **how,
     )
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import pyarrow as pa
 
@@ -28,6 +28,9 @@ from manifests.schema import TABLES
 from manifests.segments import Cutting, TimeSpan, segments_of
 from manifests.tables import Tables
 from pipeline.fetching import Fetched, Fetcher, clean
+
+if TYPE_CHECKING:
+    from pipeline.ray_import import RayHands
 
 BATCH_PLACES: Final = 500
 BATCH_S: Final = 30.0
@@ -54,6 +57,7 @@ class ImportOptions:
     refetch: bool = False  # fetch URLs again that were fetched before
     workers: int = 2
     timeout_s: float = 300.0  # to decode one file
+    on: Literal["here", "ray"] = "here"
 
 
 @dataclass
@@ -96,6 +100,7 @@ class Intake:
         self.found, self.options, self.kind = found, options, found.kind
         self.tables = Tables(root)
         self.summary = ImportSummary(self.kind, self.tables.root, found.path)
+        self._hands: RayHands | None = None
         self._pending: dict[str, Row] = {}
         self._stale: set[str] = set()
         self._writes = 0
@@ -116,6 +121,10 @@ class Intake:
             self._fetcher = stack.enter_context(Fetcher(self.tables.root, limits, options.allow_private_hosts))
             box: Sandbox[tuple[str, Limits], Facts] = Sandbox(options.workers, timeout_s=options.timeout_s)
             self._box = stack.enter_context(box)
+            if options.on == "ray":
+                from pipeline.ray_import import RayHands
+
+                self._hands = RayHands(self.tables.root, limits, options.timeout_s)
             for batch in _batches(self._places()):
                 yield from self._take(batch)
                 self._write()
@@ -131,18 +140,20 @@ class Intake:
             coming: deque[tuple[list[Entry], Fetched | Future[Fetched]]] = deque()
             try:
                 for entries, known in self._with_known(grouped):
-                    coming.append((entries, known or pool.submit(self._fetch, entries[0])))
-                    if len(coming) > _AHEAD:
+                    coming.append((entries, known or self._coming(pool, entries[0])))
+                    if len(coming) > (self._hands.ahead if self._hands else _AHEAD):
                         yield _place(*coming.popleft())
                 while coming:
                     yield _place(*coming.popleft())
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _fetch(self, entry: Entry) -> Fetched:
+    def _coming(self, pool: ThreadPoolExecutor, entry: Entry) -> Fetched | Future[Fetched]:
         if entry.reject is not None:
             return Fetched(reject=entry.reject, reject_detail=entry.reject_detail)
-        return self._fetcher.fetch(entry)
+        if self._hands is not None and entry.url is None:
+            return self._hands.fetch(entry)
+        return pool.submit(self._fetcher.fetch, entry)
 
     def _with_known(self, groups: Iterable[list[Entry]]) -> Iterator[tuple[list[Entry], Fetched | None]]:
         """Give each group with the file that an earlier import fetched from its URL, if there is one."""
@@ -165,7 +176,10 @@ class Intake:
             if fetched.found and fetched.path and fetched.found.sha256 not in facts:
                 todo.setdefault(fetched.found.sha256, fetched.path)
         inspect = facts_of_film if self.kind == "sources" else facts_of_picture
-        looked = self._box.map(inspect, [(path, self.options.limits) for path in todo.values()])
+        files = [(path, self.options.limits) for path in todo.values()]
+        fetched_here = any(place.fetched.temporary for place in batch)  # where other nodes may not reach it
+        hands = self._box if self._hands is None or fetched_here else self._hands
+        looked = hands.map(inspect, files)
         for place in batch:
             sha256 = place.fetched.found.sha256 if place.fetched.found else ""
             if sha256 in todo and sha256 not in facts:  # results come in the order of `todo`: the next is this one's
