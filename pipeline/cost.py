@@ -170,10 +170,14 @@ def _pools(tracks: Sequence[Projection]) -> tuple[Estimate | None, str | None]:
 
 
 def _canary(plans: Sequence[TrackPlan], unknown: Sequence[str]) -> int:
-    """Return how many rows would measure what is unknown: a first few, or five times what was not enough."""
+    """Return how many rows would measure what is unknown.
+
+    A first few; or those that began already, if some of them are still on their way; or five times as many.
+    """
     rows = CANARY
     for plan in plans:
-        first = plan.counts[1] if len(plan.counts) > 1 else None
-        if first is not None and any(name.startswith(f"{plan.track}.") for name in unknown):
-            rows = max(rows, 5 * (first.entered - first.pending))
+        if any(name.startswith(f"{plan.track}.") for name in unknown):
+            first, *later = plan.counts[1:]
+            begun = first.entered - first.pending
+            rows = max(rows, begun if any(count.pending for count in later) else 5 * begun)
     return rows

@@ -1,6 +1,6 @@
 """What a run will cost, as a program and as a person reads it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from pipeline.cost import Cost, StageCost
+from pipeline.fitting import Fitting
 from pipeline.projection import FEW, Estimate
 
 
@@ -45,42 +46,39 @@ def quantiles(stage: StageCost) -> tuple[float, float, float]:
     return float(p10), float(median), float(p90)
 
 
-def as_table(cost: Cost) -> Table:
-    """Return the stages with work left, as a person reads them."""
+def as_table(cost: Cost) -> Fitting:
+    """Return the stages with work left, as a person reads them; on a terminal too narrow for ranges, without them."""
+    return Fitting(_table(cost, ranges=True), _table(cost, ranges=False))
+
+
+def _table(cost: Cost, ranges: bool) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("table", "stage"):
-        table.add_column(column, no_wrap=True)
-    for column in ("now", "at most", "expected", "measured", "an item takes", "pass on", "work", "CPU-h", "GPU-h"):
-        table.add_column(column, justify="right")
+    table.add_column("table")
+    table.add_column("stage")
+    for column in ("items", "at most", *["measured"] * ranges, "an item", "pass on", "work", "CPU-h", "GPU-h"):
+        table.add_column(column, justify="right", no_wrap=True)
     before = None
-    for stage in cost.stages:
-        if not stage.at_most:
-            continue
-        seconds, measured = "-", "-"
-        if stage.timing is not None:
-            p10, median, p90 = quantiles(stage)
-            seconds = f"{duration(median)} ({duration(p10)} to {duration(p90)})"
-            measured = f"{stage.timing.count:,}{'' if stage.own_recipe else '*'}"
-        table.add_row(
-            stage.track if stage.track != before else "",
-            stage.stage,
-            f"{stage.now:,}",
-            f"{stage.at_most:,}",
-            ranged(stage.items, "{:,.0f}".format),
-            measured,
-            seconds,
-            "-" if stage.passes is None else "{:.0%} ({:.0%} to {:.0%})".format(*_share(stage)),
-            ranged(stage.work_s, duration),
-            "-" if stage.cpu_hours is None else hours(stage.cpu_hours.value),
-            "-" if stage.gpu_hours is None else hours(stage.gpu_hours.value),
-        )
+    for stage in (stage for stage in cost.stages if stage.at_most):
+        name = stage.track if stage.track != before else ""
+        table.add_row(name, stage.stage, *_cells(stage, ranges))
         before = stage.track
     return table
 
 
-def _share(stage: StageCost) -> tuple[float, float, float]:
-    assert stage.passes is not None
-    return (stage.passes.share, *stage.passes.interval())
+def _cells(stage: StageCost, ranges: bool) -> list[str]:
+    measured, seconds, passes = "-", "-", "-"
+    if stage.timing is not None:
+        p10, median, p90 = quantiles(stage)
+        mark = "" if stage.own_recipe else "*"
+        measured = f"{stage.timing.count:,}{mark}"
+        seconds = time_of(Estimate(median, p10, p90), ranges) + mark * (not ranges)
+    if stage.passes is not None:
+        low, high = stage.passes.interval()
+        passes = f"{stage.passes.share:.0%}" + f" ({low:.0%}–{high:.0%})" * ranges
+    items = "-" if stage.items is None else number_of(stage.items, count, ranges)
+    work = "-" if stage.work_s is None else time_of(stage.work_s, ranges)
+    hours_of = ("-" if each is None else hours(each.value) for each in (stage.cpu_hours, stage.gpu_hours))
+    return [items, f"{stage.at_most:,}", *[measured] * ranges, seconds, passes, work, *hours_of]
 
 
 def sentences(cost: Cost, config: str, price: float | None) -> Iterator[str]:
@@ -90,17 +88,17 @@ def sentences(cost: Cost, config: str, price: float | None) -> Iterator[str]:
         return
     if len(cost.unknown) < sum(stage.at_most > 0 for stage in cost.stages):
         workers = f"{cost.workers} worker{'s' * (cost.workers > 1)}"
-        yield f"time on this machine with {workers}: {ranged(cost.wall_s, duration)}"
+        yield f"time on this machine with {workers}: {time_of(cost.wall_s)}"
         if cost.pools_s is not None:
-            time = ranged(cost.pools_s, duration)
+            time = time_of(cost.pools_s)
             yield f"time on a cluster that holds all pools at `max_workers`: {time}; {cost.slowest} is the slowest pool"
-        yield f"work: {ranged(cost.cpu_hours, hours)} CPU-hours, {ranged(cost.gpu_hours, hours)} GPU-hours"
+        yield f"work: {number_of(cost.cpu_hours, hours)} CPU-hours, {number_of(cost.gpu_hours, hours)} GPU-hours"
         if cost.money is not None:
-            yield f"money: {ranged(cost.money, money)} at {price:g} a GPU-hour, without the hours in which GPUs wait"
+            yield f"money: {number_of(cost.money, money)} at {price:g} a GPU-hour, without the hours in which GPUs wait"
         for track, rows in cost.yields.items():
             on_their_way = sum(stage.now for stage in cost.stages if stage.track == track)
             if on_their_way:
-                yield f"of {on_their_way:,} {track} on their way {ranged(rows, '{:,.0f}'.format)} will come through"
+                yield f"of {on_their_way:,} {track} on their way {number_of(rows, count)} will come through"
         yield "ranges: an item's time from the 10th to the 90th of 100 items, all else 95 %; start-up comes on top"
     others = [
         stage.name for stage in cost.stages if stage.at_most and stage.timing is not None and not stage.own_recipe
@@ -119,15 +117,44 @@ def _measure(config: str, rows: int) -> str:
     return f"`bodydouble run {config} --canary {rows}` measures"
 
 
-def ranged(estimate: Estimate | None, as_text: Any) -> str:
+def number_of(estimate: Estimate, as_text: Callable[[float], str], ranges: bool = True) -> str:
     """Return an estimate with its range, where it has one that shows."""
-    if estimate is None:
-        return "-"
     value = as_text(estimate.value)
     if estimate.low is None or estimate.high is None:
         return f"about {value}"
     low, high = as_text(estimate.low), as_text(estimate.high)
-    return value if low == high == value else f"{value} ({low} to {high})"
+    return value if not ranges or low == high == value else f"{value} ({low}–{high})"
+
+
+def time_of(estimate: Estimate, ranges: bool = True) -> str:
+    """Return a time in seconds with its range, both in the unit that fits the time."""
+    size, word = _unit(estimate.value)
+    return _in_unit(number_of(estimate.scaled(1 / size), short, ranges), word)
+
+
+def _in_unit(number: str, word: str) -> str:
+    value, bracket, rest = number.partition(" (")
+    return f"{value} {word}{bracket}{rest}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person says it: 40 ms, 12 s, 3.4 min, 5.1 h, 12 days."""
+    size, word = _unit(seconds)
+    return f"{short(seconds / size)} {word}"
+
+
+def _unit(seconds: float) -> tuple[float, str]:
+    if 0 < seconds < 1:
+        return 0.001, "ms"
+    for size, word, until in ((1.0, "s", 90), (60.0, "min", 90), (3600.0, "h", 72)):
+        if seconds / size < until:
+            return size, word
+    return 86400.0, "days"
+
+
+def count(number: float) -> str:
+    """Return a number of items."""
+    return f"{number:,.0f}"
 
 
 def short(number: float) -> str:
@@ -145,13 +172,3 @@ def hours(number: float) -> str:
 def money(amount: float) -> str:
     """Return an amount of money; small ones with cents."""
     return "<0.01" if 0 < amount < 0.01 else f"{amount:,.2f}" if amount < 1000 else f"{amount:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a person says it: 40 ms, 12 s, 3.4 min, 5.1 h, 12 days."""
-    if seconds < 1:
-        return f"{short(seconds * 1000)} ms" if seconds else "0 s"
-    for size, word, until in ((1.0, "s", 90), (60.0, "min", 90), (3600.0, "h", 72)):
-        if seconds / size < until:
-            return f"{short(seconds / size)} {word}"
-    return f"{short(seconds / 86400)} days"

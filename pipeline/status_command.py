@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from pipeline.status import Status, View
+    from pipeline.fitting import Fitting
+    from pipeline.status import StageStatus, Status, View
 
 WATCH_EVERY_S = 2.0
 
@@ -74,7 +75,7 @@ def _screen(view: "View") -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Text | Table] = [Text(line, overflow="fold") for line in _heading(view)]
+    parts: list[Text | Fitting] = [Text(line, overflow="fold") for line in _heading(view)]
     if view.page is not None:
         parts += [Text(), _stages(view.page, view.lives)]
         if view.page.stalled is not None and view.lives:
@@ -96,7 +97,7 @@ def _heading(view: "View") -> Iterator[str]:
     if page is None:
         yield f"{view.root}: {view.word}; {who} has written no state"
         return
-    span = f"began {page.started_at}, last heard of {page.updated_at}{_ago(page)}"
+    span = f"began {_clock(page.started_at)}, last heard of {_clock(page.updated_at)}{_ago(page)}"
     if view.word == "running":
         yield f"{view.root}: running {_where(page)}, {who}"
     elif view.word == "standing still":
@@ -114,6 +115,10 @@ def _where(page: "Status") -> str:
     return "on Ray" if page.engine == "ray" else "on one machine"
 
 
+def _clock(time: str) -> str:
+    return f"{datetime.fromisoformat(time).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _ago(page: "Status") -> str:
     """Say how long ago, if both clocks agree at all."""
     from pipeline.cost_page import duration
@@ -122,22 +127,38 @@ def _ago(page: "Status") -> str:
     return f" ({duration(seconds)} ago)" if seconds >= 1 else ""
 
 
-def _stages(page: "Status", lives: bool) -> "Table":
+def _stages(page: "Status", lives: bool) -> "Fitting":
+    """Return the stages; on a narrow terminal without what can be done without."""
+    from pipeline.fitting import Fitting
+
+    ended = ["done", "rejected", "quarantined", "to do"]
+    held = ["in work", "waiting"] if any(line.in_flight is not None for line in page.stages) else []
+    if not lives:
+        return Fitting(_table(page, [*ended, "an item"]))
+    wide = [*ended, *held, "an item", "an hour", "left"]
+    return Fitting(_table(page, wide), _table(page, [*ended, *held, "left"]), _table(page, [*ended, "left"]))
+
+
+def _table(page: "Status", columns: list[str]) -> "Table":
     from rich.table import Table
 
-    from pipeline.cost_page import duration
-
     table = Table(box=None, pad_edge=False)
-    table.add_column("stage", no_wrap=True)
-    columns = ["done", "rejected", "quarantined", "to do", "in work", "waiting", "an item", "an hour", "left"]
-    for column in columns if lives else columns[:4] + columns[6:7]:
+    table.add_column("stage")
+    for column in columns:
         table.add_column(column, justify="right")
     for line in page.stages:
-        counts = [f"{number:,}" for number in (line.done, line.rejected, line.quarantined, line.to_do)]
-        held = ["-" if number is None else f"{number:,}" for number in (line.in_flight, line.waiting)]
-        median = "-" if line.seconds_median is None else duration(line.seconds_median)
-        left = "-" if not line.per_s or not line.to_do else duration(line.to_do / line.per_s)
-        speed = f"{line.per_s * 3600:,.0f}"
-        cells = [*counts, *held, median, speed, left] if lives else [*counts, median]
-        table.add_row(f"{line.track}.{line.stage}", *cells)
+        cells = _cells(line)
+        table.add_row(f"{line.track}.{line.stage}", *(cells[column] for column in columns))
     return table
+
+
+def _cells(line: "StageStatus") -> dict[str, str]:
+    from pipeline.cost_page import duration
+
+    counts = {"done": line.done, "rejected": line.rejected, "quarantined": line.quarantined, "to do": line.to_do}
+    counts |= {"in work": line.in_flight or 0, "waiting": line.waiting or 0}
+    return {name: f"{count:,}" for name, count in counts.items()} | {
+        "an item": "-" if line.seconds_median is None else duration(line.seconds_median),
+        "an hour": f"{line.per_s * 3600:,.0f}",
+        "left": "-" if not line.per_s or not line.to_do else duration(line.to_do / line.per_s),
+    }

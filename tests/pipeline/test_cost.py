@@ -1,5 +1,6 @@
 """What a run will cost: numbers worked out by hand, against other implementations, and by simulation."""
 
+import io
 import json
 import math
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 from scipy import stats
 
 from manifests import ledger
@@ -18,6 +20,7 @@ from manifests.schema import OUTCOMES
 from manifests.tables import Tables
 from pipeline.__main__ import main
 from pipeline.cost import cost_of
+from pipeline.cost_page import as_table
 from pipeline.plan import plan_run, plan_track
 from pipeline.projection import Projection, Yield
 from pipeline.timings import SAMPLE, Timing
@@ -154,6 +157,21 @@ def test_a_stage_that_no_row_has_reached_asks_for_a_larger_canary(tmp_path):
     tell(run, [("first", row, "rejected", 1.0) for row in range(20)])
     cost = cost_at(run)
     assert (cost.unknown, cost.canary) == (["sources.second"], 100)
+    tell(run, [("first", row, "done", 1.0) for row in range(20, 22)], epoch=2)
+    assert cost_at(run).canary == 22  # two rows stand before it already
+
+
+def test_no_number_is_cut_on_a_narrow_terminal(tmp_path):
+    put_sources(tmp_path, [f"n{n:04}" for n in range(3000)])
+    run = run_of(tmp_path, CHAIN)
+    tell(run, [("first", row, "done", 1.0 + row) for row in range(30)])
+    tell(run, [("second", row, "done", 100.0 + row) for row in range(30)], epoch=2)
+    for width, shown in ((80, "2,922"), (200, "2,922 (2,")):
+        console = Console(width=width, file=io.StringIO())
+        console.print(as_table(cost_at(run)))
+        told = console.file.getvalue()
+        assert shown in told
+        assert "…" not in told
 
 
 def test_few_measurements_give_a_number_and_no_range(tmp_path):
