@@ -7,7 +7,7 @@ content and goes on. A file whose SHA-256 the table knows is not decoded again. 
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -175,11 +175,10 @@ class Intake:
         for fetched in (place.fetched for place in batch):
             if fetched.found and fetched.path and fetched.found.sha256 not in facts:
                 todo.setdefault(fetched.found.sha256, fetched.path)
-        inspect = facts_of_film if self.kind == "sources" else facts_of_picture
+        inspect: Callable[[tuple[str, Limits]], Facts] = facts_of_film if self.kind == "sources" else facts_of_picture
         files = [(path, self.options.limits) for path in todo.values()]
         fetched_here = any(place.fetched.temporary for place in batch)  # where other nodes may not reach it
-        hands = self._box if self._hands is None or fetched_here else self._hands
-        looked = hands.map(inspect, files)
+        looked = (self._box if self._hands is None or fetched_here else self._hands).map(inspect, files)
         for place in batch:
             sha256 = place.fetched.found.sha256 if place.fetched.found else ""
             if sha256 in todo and sha256 not in facts:  # results come in the order of `todo`: the next is this one's

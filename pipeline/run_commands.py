@@ -29,12 +29,19 @@ _rows = click.IntRange(1, sys.maxsize)
 @click.option("--canary", type=_rows, help="Only N rows of each table; then say what the whole will cost.")
 @click.option("--until", metavar="STAGE", help="Leave out the stages after this one.")
 @click.option("--verify", is_flag=True, help="First read every artifact; what is missing or changed is made again.")
+@click.option(
+    "--on",
+    type=click.Choice(["here", "ray"]),
+    default="here",
+    show_default=True,
+    help="In processes of this machine, or on a Ray cluster.",
+)
 @click.option("--quiet", is_flag=True, help="No live lines.")
 def run(
     config: str, sets: tuple[str, ...], as_json: bool, limit: int | None, canary: int | None, until: str | None,
-    verify: bool, quiet: bool,
+    verify: bool, on: str, quiet: bool,
 ) -> None:  # fmt: skip
-    """Do what is left to do, on this machine.
+    """Do what is left to do, on this machine or on a cluster.
 
     It may be killed at any moment, and started again: what was finished is kept, what was in flight is done again.
     Ctrl-C ends it in good order. From elsewhere `bodydouble status` tells how far it is.
@@ -44,12 +51,14 @@ def run(
     bodydouble run run.yaml --limit 20 --until probe      a first look
     bodydouble run run.yaml --canary 20                   measure, then say what the whole will cost
     bodydouble run run.yaml --set workers=4
+    bodydouble run run.yaml --on ray                      on the cluster of RAY_ADDRESS, or of this machine
+    ray job submit --working-dir . -- python -m pipeline run run.yaml --on ray
     """
     if limit is not None and canary is not None:
         raise click.UsageError("--limit and --canary both say how many rows; name one of them")
     signal.signal(signal.SIGTERM, _like_ctrl_c)
     try:
-        loaded, counts = _execute(config, sets, limit or canary, until, verify, quiet)
+        loaded, counts = _execute(config, sets, limit or canary, until, verify, on, quiet)
     except (KeyboardInterrupt, UserError, ValueError, OSError, RuntimeError) as error:
         # an interrupt that meets Lance at work comes out as one of Lance's own errors, with the name in its text
         if not isinstance(error, KeyboardInterrupt) and "KeyboardInterrupt" not in str(error):
@@ -66,7 +75,7 @@ def run(
 
 
 def _execute(
-    config: str, sets: tuple[str, ...], limit: int | None, until: str | None, verify: bool, quiet: bool
+    config: str, sets: tuple[str, ...], limit: int | None, until: str | None, verify: bool, on: str, quiet: bool
 ) -> "tuple[Run, Counts]":
     """Run a config, and count what became of its rows."""
     from pipeline import funnel as funnels
@@ -76,7 +85,7 @@ def _execute(
 
     loaded = load(config, sets)
     with Progress(quiet, loaded.config.root) as progress:
-        plans = execute(loaded, limit, until, progress, verify)
+        plans = execute(loaded, limit, until, progress, verify, on)
     idle = limit is None and until is None and all(position < 0 for plan in plans for position in plan.position)
     return loaded, {plan.track: plan.counts for plan in plans} if idle else funnels.funnel(loaded)
 
