@@ -88,7 +88,8 @@ def read_timings(
     condition = f"state IN ({', '.join(repr(state) for state in COUNTED)})"
     rows = 0
     for batch in dataset.to_batches(columns=list(COLUMNS), filter=condition):
-        _add_batch(batch, rows, found, adopted, chance)
+        if batch.num_rows:
+            _add_batch(batch, rows, found, adopted, chance)
         rows += batch.num_rows
     for stage, timings in adopted.items():
         for recipe, timing in timings.items():
