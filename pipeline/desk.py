@@ -1,7 +1,7 @@
 """The desk at which all workers of a cluster ask and report: what is done, who has what, who is suspect.
 
 It is the one writer of the ledger there. A worker asks before it takes rows, and is told for each whether to go on, to
-try it alone, or to leave it. What was asked for and never reported when the same row is asked for again, went down with
+try it alone, or to leave it. What was begun and never reported when the same row is asked for again, went down with
 its worker: from then on it is tried alone, each attempt written down before it starts, and a row that takes its worker
 down a second time is quarantined. So Ray may repeat a block as often as it likes: no row pays for its neighbours, and
 none is done twice.
@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import pyarrow.compute as pc
 
 from manifests import ledger
-from manifests.errors import UserError
+from manifests.errors import UserError, is_full
 from manifests.flight import FlightNote
 from manifests.ledger import Committer, Outcome
 from manifests.tables import Tables
@@ -28,6 +28,7 @@ DEATHS_OF_POISON: Final = 2  # of a worker that had one row alone
 LONE_ATTEMPTS: Final = 3  # that ended the whole run: one more than workers' deaths, since a person may have ended two
 REMAKES: Final = 2  # an artifact that is damaged more often than this in one run has a cause that remaking cannot mend
 _SEQUENCES_OF_A_LIFE: Final = 1_000_000  # what a desk that died may still have had on its way is numbered below
+_SHARE_FOR_NOTES: Final = 0.1  # of the desk's time: on a store they are slow, and workers wait
 
 Word = Literal["go", "alone", "done", "over", "later"]
 
@@ -72,7 +73,6 @@ class Answer:
 class _Flight:
     errand: Errand
     worker: str
-    asked_s: float
     begun_s: float | None = None
     alone: bool = False
 
@@ -86,7 +86,6 @@ class Pulse:
         in_flight: (track, stage) -> rows in workers' hands.
         asked: (track, stage) -> rows that workers ever asked for.
         oldest: What has been worked on for longest: (errand, worker, seconds), or None.
-        idle_s: Seconds since anything was asked, begun or reported.
         stop: Why the run must end, or None.
         no_space: Whether that is for want of space.
     """
@@ -95,7 +94,6 @@ class Pulse:
     in_flight: dict[tuple[str, str], int]
     asked: dict[tuple[str, str], int]
     oldest: tuple[Errand, str, float] | None
-    idle_s: float
     stop: str | None
     no_space: bool
 
@@ -121,6 +119,7 @@ class Desk:
         self._note = FlightNote(root, epoch)
         self._suspects = self._note.left_behind()
         self._noted: set[str] = set()
+        self._next_note_s = 0.0
         self._results: dict[str, tuple[dict[str, Any], Sequence[dict[str, Any]]]] = {}  # of keys that ended here
         self._flying: dict[str, _Flight] = {}
         self._deaths: Counter[str] = Counter()
@@ -128,29 +127,34 @@ class Desk:
         self._errors: dict[tuple[str, str], tuple[str, int]] = {}  # stage -> class, how many in a row
         self._told: list[tuple[str, str, str, float]] = []
         self._asked: Counter[tuple[str, str]] = Counter()
-        self._moved_s = time.monotonic()
         self._stop: str | None = None
         self._no_space = False
 
     def ask(self, worker: str, errands: Sequence[Errand]) -> list[Answer]:
         """Say what to do with each of some rows; those that are to be worked on are then in this worker's hands."""
-        self._moved_s = time.monotonic()
+        self._asked.update((each.track, each.stage) for each in errands if each.key not in self._flying)
+        self._recall(errands)
         return [self._answer(worker, errand) for errand in errands]
 
-    def begin(self, keys: Sequence[str]) -> None:
-        """Hear that these rows are handed to their stage now."""
-        now = self._moved_s = time.monotonic()
-        for key in keys:
-            if key in self._flying:
-                self._flying[key].begun_s = now
+    def begin(self, worker: str, errands: Sequence[Errand]) -> bool:
+        """Hear that rows are about to be handed to their stage, and note it; False if they must not: the run ends."""
+        if self._stop is not None:
+            return False
+        now = time.monotonic()
+        for errand in errands:  # a desk that took over hears of them here first
+            self._flying.setdefault(errand.key, _Flight(errand, worker)).begun_s = now
+        if now >= self._next_note_s:
+            self._take_note()
+        return True
 
-    def begin_alone(self, errand: Errand) -> None:
-        """Hear that a suspect starts; when this returns, that is in the ledger."""
+    def begin_alone(self, worker: str, errand: Errand) -> bool:
+        """Hear that a suspect starts; when this returns True, that is in the ledger."""
+        if not self.begin(worker, [errand]):
+            return False
+        self._flying[errand.key].alone = True
         self._committer.add(errand.outcome(ledger.STARTED))
         self._flush()
-        if errand.key in self._flying:
-            self._flying[errand.key].alone = True
-        self.begin([errand.key])
+        return self._stop is None
 
     def died(self, errand: Errand, reason: str, detail: str) -> int:
         """Hear that a stage's process died with one row alone in its hands; returns how often it did."""
@@ -161,9 +165,10 @@ class Desk:
 
     def take(self, results: Sequence[tuple[Errand, Result, Errand | None]]) -> None:
         """Take what became of rows. Beside the result of one whose input is lost stands the errand of who makes it."""
-        self._moved_s = time.monotonic()
         for errand, result, maker in results:
             self._flying.pop(errand.key, None)
+            if self._state.get(errand.key) in ledger.SETTLED:
+                continue  # told twice: the desk that heard it first wrote it down, and died before it said so
             if result.state == ledger.LOST and maker is not None:
                 self._lost(result, maker)
             else:
@@ -183,10 +188,10 @@ class Desk:
         told, self._told = self._told, []
         now = time.monotonic()
         flying = Counter((each.errand.track, each.errand.stage) for each in self._flying.values())
-        begun = [each for each in self._flying.values() if each.begun_s is not None]
-        first = min(begun, key=lambda each: each.begun_s or now, default=None)
-        oldest = None if first is None else (first.errand, first.worker, now - (first.begun_s or now))
-        return Pulse(told, dict(flying), dict(self._asked), oldest, now - self._moved_s, self._stop, self._no_space)
+        begun = [(each.begun_s, each) for each in self._flying.values() if each.begun_s is not None]
+        since_s, first = min(begun, key=lambda pair: pair[0], default=(now, None))
+        oldest = None if first is None else (first.errand, first.worker, now - since_s)
+        return Pulse(told, dict(flying), dict(self._asked), oldest, self._stop, self._no_space)
 
     def end_wave(self) -> None:
         """Commit everything, and forget what only this wave's rows could ask for again."""
@@ -199,6 +204,7 @@ class Desk:
         for flight in self._flying.values():
             if flight.alone:
                 self._committer.add(flight.errand.outcome(ledger.REQUEUED, reason="run_stopped"))
+        self._flying.clear()
         self._committer.flush()
         self._note.clear()
 
@@ -208,12 +214,11 @@ class Desk:
         if self._stop is not None or (flight is not None and flight.errand.id != errand.id):
             return Answer("later")
         if state == ledger.DONE:
-            return self._done(key)
+            made, artifacts = self._results[key]
+            return Answer("done", made=made, artifacts=artifacts)
         if state in ledger.SETTLED:
             return Answer("over")
-        if flight is None:
-            self._asked[errand.track, errand.stage] += 1
-        elif flight.alone:  # its worker is gone, and it was alone there
+        if flight is not None and flight.alone:  # its worker is gone, and it was alone there
             words = f"worker {flight.worker} was lost while it had this row alone, and said nothing"
             if self.died(errand, "crashed", words) >= DEATHS_OF_POISON:
                 self._record(errand, Result(ledger.QUARANTINED, "crashed", words))
@@ -223,16 +228,21 @@ class Desk:
             words = f"{attempts} runs ended while this row was alone in a worker; nothing of their last words is left"
             self._record(errand, Result(ledger.QUARANTINED, "crashed", words))
             return Answer("over")
-        suspect = flight is not None or attempts or key in self._suspects
-        self._flying[key] = _Flight(errand, worker, time.monotonic())
+        # one that was asked for and not begun cannot have been what took its worker down
+        suspect = (flight is not None and flight.begun_s is not None) or attempts or key in self._suspects
+        if suspect:
+            self._suspects.add(key)
+        self._flying[key] = _Flight(errand, worker)
         return Answer("alone" if suspect else "go")
 
-    def _done(self, key: str) -> Answer:
-        if key not in self._results:  # this desk took over from one that died
+    def _recall(self, errands: Iterable[Errand]) -> None:
+        """Fetch from the ledger what is done and not at hand: it ended in an earlier wave, or at a desk that died."""
+        asked = {each.key for each in errands if self._state.get(each.key) == ledger.DONE} - self._results.keys()
+        if asked:
             self._flush()
-            self._results[key] = ledger.Results(self._tables, [key])[key]
-        made, artifacts = self._results[key]
-        return Answer("done", made=made, artifacts=artifacts)
+        if asked and self._stop is None:
+            found = ledger.Results(self._tables, asked)
+            self._results |= {key: found[key] for key in asked}
 
     def _record(self, errand: Errand, result: Result) -> None:
         self._committer.add(errand.outcome(**vars(result)))
@@ -249,6 +259,8 @@ class Desk:
 
     def _lost(self, result: Result, maker: Errand) -> None:
         """An input is missing or damaged: who makes it does so again, in the next round."""
+        if self._state.get(maker.key) == ledger.LOST:
+            return  # another row that needs it said so before
         self._remakes[maker.key] += 1
         if self._remakes[maker.key] > REMAKES:
             self._record(maker, Result(ledger.QUARANTINED, "artifact_damaged", result.detail))
@@ -265,11 +277,22 @@ class Desk:
             self.stop(too_many(stage, count, reason, detail, self._tables.root))
 
     def _flush(self) -> None:
-        """Commit, and keep the note of what is in flight: whatever takes this machine down is found in it."""
-        self._committer.flush()
-        if self._noted != self._flying.keys():
-            self._noted = set(self._flying)
-            self._note.write(self._noted)
+        """Commit; where that is not possible, the run ends, and what waits is tried once more at its end."""
+        try:
+            self._committer.flush()
+        except OSError as error:
+            self.stop(f"the ledger under {self._tables.root} cannot be written: {error}", is_full(error))
+        except UserError as error:
+            self.stop(str(error))
+
+    def _take_note(self) -> None:
+        """Note what is in its stage's hands: whatever takes this machine down is found there."""
+        begun = {key for key, flight in self._flying.items() if flight.begun_s is not None}
+        if self._noted != begun:
+            started_s = time.monotonic()
+            self._note.write(begun)
+            self._noted, ended_s = begun, time.monotonic()
+            self._next_note_s = ended_s + (ended_s - started_s) / _SHARE_FOR_NOTES
 
 
 def too_many(stage: Iterable[str], count: int, reason: str, detail: str, root: str) -> str:

@@ -2,15 +2,17 @@
 
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from manifests.children import Child, ChildDied, how_it_ended
 from pipeline import worker
 from pipeline.config import StageSpec
+
+_STARTS: Final = 3  # one may have ended by somebody else's hand
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,18 @@ class Isolated:
         self._started = 0
 
     def run(
-        self, spec: StageSpec, items: Sequence[worker.Item]
-    ) -> list[worker.Result] | worker.NoSpace | worker.CannotStart | Death:
-        """Run a batch through its stage, and wait for what becomes of it."""
-        child = self.ready()
+        self, spec: StageSpec, items: Sequence[worker.Item], begin: Callable[[], bool] = lambda: True
+    ) -> list[worker.Result] | worker.NoSpace | worker.CannotStart | Death | None:
+        """Run a batch through its stage, and wait for what becomes of it.
+
+        `begin` is called when the child is ready, so that a kill while it starts does not count as an attempt; if that
+        gives False, the batch is left as it is, and the answer is None.
+        """
+        child = self._ready()
+        if isinstance(child, worker.CannotStart):
+            return child
+        if not begin():
+            return None
         child.begin(worker.Job(spec.name, spec.use, spec.config.model_dump_json(), spec.digest, tuple(items)))
         try:
             answer: list[worker.Result] | worker.NoSpace | worker.CannotStart = child.answer()
@@ -43,15 +53,21 @@ class Isolated:
             return death_of(died, spec)
         return answer
 
-    def ready(self) -> Child:
-        """Return a child that has set itself up."""
-        if self._child is None or not self._child.alive():
+    def _ready(self) -> Child | worker.CannotStart:
+        """Return a child that has set itself up; no row is charged with one that cannot."""
+        words = ""
+        for _ in range(_STARTS):
+            if self._child is None or not self._child.alive():
+                self.end()
+                self._started += 1
+                log = Path(self._folder.name, f"{self._started}.log")
+                self._child = Child(worker.work, log, worker.begin, (self._root,))
+            if self._child.wait_until_ready(worker.LOAD_TIMEOUT_S):
+                return self._child
+            words = self._child.last_words()
             self.end()
-            self._started += 1
-            log = Path(self._folder.name, f"{self._started}.log")
-            self._child = Child(worker.work, log, worker.begin, (self._root,))
-            self._child.wait_until_ready(worker.LOAD_TIMEOUT_S)
-        return self._child
+        last_line = words.splitlines()[-1] if words else "it said nothing"
+        return worker.CannotStart(f"no worker can start: {_STARTS} processes ended before any row ({last_line})")
 
     def end(self) -> None:
         """End the child, if there is one."""

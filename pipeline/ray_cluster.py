@@ -1,7 +1,11 @@
 """The cluster that is there: joining it, and saying at once what it cannot hold."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
@@ -24,13 +28,45 @@ def join() -> None:
         return
     address = os.environ.get("RAY_ADDRESS") or "auto"
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="warning")
+        with _own_signals(), _quiet():
+            ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ClusterError(
             f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`, "
             "or submit the run to one with `ray job submit`, or leave out `--on ray`"
         ) from error
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what SIGTERM means: Ray would have it end this process at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the terminal what Ray's C++ says there: errors come to us as exceptions.
+
+    Of each pool of Ray Data it says that it may not restart (github.com/ray-project/ray/issues/57733). The only switch
+    is a level in the environment, and of that, too, it tells, while it starts.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(nowhere)
+        os.close(terminal)
 
 
 def check_room(track: str, specs: Sequence[StageSpec]) -> None:

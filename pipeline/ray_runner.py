@@ -10,12 +10,13 @@ import logging
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Final
 
 import ray
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from manifests import ledger
@@ -38,7 +39,6 @@ BLOCK_ROWS: Final = 64  # at most: what Ray repeats, and hands to a worker, at o
 BLOCKS_A_WORKER: Final = 16  # at least, if there are as many rows, so that no worker is left with a long tail
 _PULSE_S: Final = 0.25
 _LET_GO_S: Final = 30.0
-_FOREVER_S: Final = 10 * 365 * 86400
 
 
 @dataclass
@@ -56,6 +56,7 @@ class RayRun:
     _desk: Any = None
     _watchdog: Watchdog = field(init=False)
     _arrived: Counter[tuple[str, str]] = field(default_factory=Counter)  # (track, stage) -> rows that reached it
+    _results: int = 0  # that were ever counted
     _drain: threading.Thread | None = None
 
     def __post_init__(self) -> None:
@@ -72,10 +73,18 @@ class RayRun:
         context = DataContext.get_current()
         context.enable_progress_bars = False  # progress is ours: it knows of rows, not of blocks
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        context.execution_no_progress_timeout_s = _FOREVER_S  # a row may take hours; the watchdog tells
+        context.execution_no_progress_timeout_s = -1  # a row may take hours; the watchdog tells
         for plan in self.plans:
             check_room(plan.track, plan.specs)
         self._desk = self._open_desk()
+        try:
+            self._work()
+        except RayError as error:
+            raise RunStopped(f"Ray failed ({_reason(error)}); nothing that was finished is lost: run again") from error
+        finally:
+            ray.kill(self._desk)
+
+    def _work(self) -> None:
         try:
             self._rounds()
         except (RunStopped, NoSpaceError):
@@ -85,19 +94,19 @@ class RayRun:
             self._wind_up()
 
     def _rounds(self) -> None:
-        idle, left = 0, self._left()
-        while left and idle < ROUNDS:
+        idle = 0
+        while left := self._left():
+            if idle == ROUNDS:
+                raise RunStopped(
+                    f"{left} rows are left, and nothing was finished in {ROUNDS} rounds; nothing was lost: run again, "
+                    "and if it comes back, see `bodydouble quarantine` and the logs of Ray"
+                )
+            before = self._results
             for plan in self.plans:
                 self._track(plan)
+            idle = idle + 1 if self._results == before else 0
             self.folded = ledger.fold(self.tables)
             self.plans[:] = plan_run(self.run, self.tables, self.folded, self.limit, self.until)
-            before, left = left, self._left()
-            idle = idle + 1 if left >= before else 0
-        if left:
-            raise RunStopped(
-                f"{left} rows could not be finished in {ROUNDS} rounds; nothing was lost: run again, and if it comes "
-                "back, see `bodydouble quarantine` and the logs of Ray"
-            )
 
     def _left(self) -> int:
         return sum(position >= 0 for plan in self.plans for position in plan.position)
@@ -129,7 +138,7 @@ class RayRun:
             self._watch(plan)
         self._watch(plan)
         if failed:
-            reason = str(failed[0]).strip().split("\n")[0]
+            reason = _reason(failed[0])
             raise RunStopped(f"Ray ended the work on {plan.track} ({reason}); run again to go on") from failed[0]
 
     def _dataset(self, plan: TrackPlan, wave: list[Walk]) -> Dataset:
@@ -167,10 +176,12 @@ class RayRun:
         self.lease.check()
         pulse: Pulse = ray.get(self._desk.pulse.remote())
         names = [spec.name for spec in plan.specs]
+        behind = dict(pairwise(names))
+        self._results += len(pulse.results)
         for track, stage, state, seconds in pulse.results:
             self.progress.count(track, stage, Result(state, seconds=seconds))
-            if state == ledger.DONE and stage != names[-1]:
-                self._arrived[track, names[names.index(stage) + 1]] += 1
+            if state == ledger.DONE and stage in behind:
+                self._arrived[track, behind[stage]] += 1
         self.progress.show()
         waiting = {at: max(0, self._arrived[at] - pulse.asked.get(at, 0)) for at in ((plan.track, n) for n in names)}
         self._watchdog.look(pulse, waiting)
@@ -199,4 +210,9 @@ class RayRun:
         self.lease.check()  # who lost the lease writes nothing more
         ray.get(self._desk.stop.remote("the run has ended"))
         ray.get(self._desk.close.remote())
-        ray.kill(self._desk)
+
+
+def _reason(error: BaseException) -> str:
+    """Return one line of what Ray says: the last of a traceback, the first of anything else."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1 if isinstance(error, RayTaskError) else 0] if lines else type(error).__name__

@@ -5,6 +5,7 @@ memory ends: Ray then repeats the block elsewhere, and the desk knows what was i
 """
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,11 +15,13 @@ from ray.actor import ActorHandle
 
 from manifests import ledger
 from pipeline import config, tickets, worker
-from pipeline.desk import DEATHS_OF_POISON, Answer
+from pipeline.desk import DEATHS_OF_POISON, Answer, Errand
 from pipeline.feed import Walk
 from pipeline.isolated import Death, Isolated
+from pipeline.run import ENVIRONMENT_OF_WORKERS
 
-Report = tuple[Any, worker.Result, Any]
+Got = list[worker.Result] | worker.NoSpace | worker.CannotStart | None
+Report = tuple[Errand, worker.Result, Errand | None]
 
 
 class StageWorker:
@@ -36,6 +39,9 @@ class StageWorker:
         self._specs = config.build(run).tracks[track]
         self._track, self._stage, self._spec, self._desk = track, stage, self._specs[stage], desk
         context = ray.get_runtime_context()
+        vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's: a child would import it, and all of Ray with it
+        for name, value in ENVIRONMENT_OF_WORKERS.items():
+            os.environ.setdefault(name, value)
         self._name = f"{context.get_actor_id()[:8]} (process {os.getpid()} on {ray.util.get_node_ip_address()})"
         self._box = Isolated(root)
         self._told: Any = None  # the last call that was not waited for
@@ -44,6 +50,8 @@ class StageWorker:
         """Take a block of rows through the stage; those that go no further leave it here."""
         walks = tickets.read(block, self._track, self._specs)
         mine = [walk for walk in walks if walk.stage == self._stage]
+        if not mine:
+            return block
         answers: list[Answer] = self._call("ask", self._name, [tickets.errand(walk) for walk in mine])
         gone = {id(walk) for walk in mine}  # until they are known to go on
         for walk, answer in zip(mine, answers, strict=True):
@@ -62,9 +70,8 @@ class StageWorker:
 
     def _together(self, batch: list[Walk], gone: set[int]) -> list[Walk]:
         """Run a batch; returns those who are now suspect: its process died, and none is charged for it."""
-        self._box.ready()
-        self._tell("begin", [walk.key for walk in batch])
-        got = self._box.run(self._spec, _items(batch))
+        errands = [tickets.errand(walk) for walk in batch]
+        got = self._box.run(self._spec, _items(batch), lambda: self._call("begin", self._name, errands))
         if isinstance(got, Death):
             return batch
         self._report(batch, got, gone)
@@ -72,21 +79,20 @@ class StageWorker:
 
     def _alone(self, walk: Walk, gone: set[int]) -> None:
         """Run a suspect by itself, each attempt written down before it starts, until it ends or is quarantined."""
+        errand = tickets.errand(walk)
         while True:
-            self._box.ready()  # a kill while a process starts must not count as an attempt
-            self._call("begin_alone", tickets.errand(walk))
-            got = self._box.run(self._spec, _items([walk]))
+            got = self._box.run(self._spec, _items([walk]), lambda: self._call("begin_alone", self._name, errand))
             if not isinstance(got, Death):
                 self._report([walk], got, gone)
                 return
-            if self._call("died", tickets.errand(walk), got.reason, got.detail) >= DEATHS_OF_POISON:
+            if self._call("died", errand, got.reason, got.detail) >= DEATHS_OF_POISON:
                 self._report([walk], [worker.Result(ledger.QUARANTINED, got.reason, got.detail)], gone)
                 return
 
-    def _report(
-        self, batch: Sequence[Walk], got: list[worker.Result] | worker.NoSpace | worker.CannotStart, gone: set[int]
-    ) -> None:
-        """Tell the desk what became of rows."""
+    def _report(self, batch: Sequence[Walk], got: Got, gone: set[int]) -> None:
+        """Tell the desk what became of rows: nothing, if the run ends and they were left for another time."""
+        if got is None:
+            return
         if isinstance(got, (worker.NoSpace, worker.CannotStart)):
             self._call("stop", str(got), isinstance(got, worker.NoSpace))
             return

@@ -28,7 +28,7 @@ class Watchdog:
 
 def _where(pulse: Pulse) -> str:
     if pulse.oldest is None:
-        return "no row is in a worker's hands: see whether workers can start (`ray status`, the dashboard)"
+        return "no row is in a stage's hands: see whether workers can start (`ray status`, the dashboard)"
     errand, worker, seconds = pulse.oldest
     return f"{errand.track}.{errand.stage} has worked on {errand.id} for {seconds:.0f} s in worker {worker}"
 
