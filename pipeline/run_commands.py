@@ -84,7 +84,7 @@ def _execute(
     from pipeline.run import execute
 
     loaded = load(config, sets)
-    with Progress(quiet, loaded.config.root) as progress:
+    with Progress(quiet, loaded.config.root, engine=on) as progress:
         plans = execute(loaded, limit, until, progress, verify, on)
     idle = limit is None and until is None and all(position < 0 for plan in plans for position in plan.position)
     return loaded, {plan.track: plan.counts for plan in plans} if idle else funnels.funnel(loaded)
