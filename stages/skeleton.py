@@ -97,7 +97,9 @@ class SkeletonConfig(StageConfig):
                     f"the pose adapter 'dwpose' needs {place}, the {what}'s ONNX file: none is shipped, for their "
                     "licence; the README says where they are had (yzd-v/DWPose on the hub)"
                 )
-            sealed[sha256] = seal(str(given), data.get(sha256))
+            known = data.get(sha256)
+            if isinstance(given, str) and isinstance(known, str | None):  # anything else is refused as a field
+                sealed[sha256] = seal(given, known)
         return sealed
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,6 +42,7 @@ class DWPose:
             WeightsError: weights are missing, not the right ones or of another kind; or CUDA cannot be had.
         """
         self.config = config
+        cv2.setNumThreads(1)  # its threads would cost more than crops so small take, and heed no OMP_NUM_THREADS
         detector, pose = self.weights(config)
         self._detector = Yolox(Graph(detector, config.device, PICTURE_PX), config.min_detection)
         self._pose = SimCC(Graph(pose, config.device, CROP_PX))

@@ -9,9 +9,9 @@ their mean), cut to 0..1. A point outside the picture was not seen: (0, 0, 0).
 from collections.abc import Sequence
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from model.skeleton import POINTS, Pixels, Points
 from stages.skeleton_onnx import Graph, first_shape
@@ -70,18 +70,9 @@ def _show(frame: Pixels, region: NDArray[np.float64], out: NDArray[np.float32]) 
     Pixel (i, j) of `out` is taken at middle + ((i, j) - (W, H) / 2) * scale of the frame.
     """
     _, height, width = out.shape
-    scale = region[2]
-    corner = region[:2] - np.array([width, height]) / 2 * scale
-    low = np.maximum(np.floor(corner).astype(int) - 1, 0)  # only this part of the frame is handed over
-    high = np.maximum(np.ceil(corner + np.array([width, height]) * scale).astype(int) + 2, low + 1)
-    part = np.ascontiguousarray(frame[low[1] : high[1], low[0] : high[0]])
-    if part.size == 0:  # the box lies outside the picture
-        part = np.zeros((1, 1, 3), np.uint8)
-    x, y = corner - low + 0.5 - scale / 2  # Pillow counts from the pixels' corners
-    seen = Image.fromarray(part).transform(
-        (width, height), Image.Transform.AFFINE, (scale, 0, x, 0, scale, y), resample=Image.Resampling.BILINEAR
-    )
-    colours = np.asarray(seen)
+    x, y, scale = region
+    to_frame = np.array([[scale, 0, x - width / 2 * scale], [0, scale, y - height / 2 * scale]])
+    colours = cv2.warpAffine(frame, to_frame, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     for channel in range(3):
         np.take(_NORMAL[channel], colours[..., channel], out=out[channel], mode="clip")
 

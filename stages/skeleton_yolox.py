@@ -13,9 +13,9 @@ A person is class 0, the score is objectness x class. Of boxes that overlap by m
 
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from model.skeleton import Pixels
 from stages.skeleton_onnx import Graph, first_shape
@@ -125,9 +125,7 @@ def _lay(frame: Pixels, out: NDArray[np.float32]) -> float:
     ratio: float = min(out.shape[1] / height, out.shape[2] / width)
     rows, columns = int(height * ratio), int(width * ratio)
     # bilinear between the four nearest pixels, not over all that fall into one: as the weights were trained
-    steps = (width / columns, 0, 0, 0, height / rows, 0)
-    fitted = Image.fromarray(np.ascontiguousarray(frame)).transform(
-        (columns, rows), Image.Transform.AFFINE, steps, resample=Image.Resampling.BILINEAR
-    )
-    out[:, :rows, :columns] = np.asarray(fitted).transpose(2, 0, 1)[::-1]
+    fitted = cv2.resize(frame, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    for channel in range(3):
+        out[channel, :rows, :columns] = fitted[..., 2 - channel]
     return ratio

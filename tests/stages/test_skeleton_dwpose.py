@@ -190,6 +190,8 @@ def test_a_config_without_weights_says_where_they_are_had(graphs: dict[str, str]
         spec(adapter="dwpose")
     with pytest.raises(ConfigError, match="needs pose_weights"):
         spec(adapter="dwpose", detector_weights=graphs["detector_weights"])
+    with pytest.raises(ConfigError, match=r"skeleton.pose_sha256: input should be a valid string, found 12"):
+        spec(adapter="dwpose", **graphs, pose_sha256=12)
     with pytest.raises(ConfigError, match="no file of weights at"):
         spec(adapter="dwpose", **graphs | {"pose_weights": str(tmp_path / "none.onnx")})
 
