@@ -29,7 +29,7 @@ class RunConfig(BaseModel):
     commit_every: int = Field(200, ge=1, description="outcomes in one commit of the ledger, at most")
     commit_every_s: float = Field(2.0, gt=0, le=3600, description="seconds until an outcome is committed, at most")
     stop_after_errors: int = Field(20, ge=1, description="errors of one class in a row that end the run")
-    stall_timeout_s: float = Field(600.0, gt=0, description="seconds without a result, after which the run says where")
+    stall_timeout_s: float = Field(600.0, gt=0, description="on Ray: seconds without a result until it says where")
     wave_rows: int = Field(20_000, ge=1, description="on Ray: rows of a track that go through its stages at a time")
     price_per_gpu_hour: float | None = Field(None, ge=0, description="what `plan` reckons with, in any currency")
     stages: dict[str, dict[str, dict[str, Any] | None]] = Field(description="track -> stage -> its config")

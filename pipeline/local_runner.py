@@ -100,7 +100,13 @@ class LocalRun:
             self.lease.check()
             if self.committer.due():
                 self.committer.flush()
-            self.progress.show()
+            self._show()
+
+    def _show(self) -> None:
+        flying = Counter((batch.spec.track, batch.spec.name) for batch in self._flying.values() for _ in batch.walks)
+        queues = {(track, queue[0].spec.name): len(queue) for (track, _), queue in self._queues.items() if queue}
+        self.progress.queues(flying, queues)
+        self.progress.show()
 
     def _wind_up(self) -> None:
         """End in good order, also after Ctrl-C or an error: keep what is finished, charge nobody who was in flight."""

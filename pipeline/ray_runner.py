@@ -30,7 +30,9 @@ from pipeline.feed import Walk, walks
 from pipeline.plan import TrackPlan, plan_run
 from pipeline.progress import Progress
 from pipeline.ray_cluster import check_room, join
+from pipeline.ray_metrics import Meters
 from pipeline.ray_worker import StageWorker
+from pipeline.status import Stalled
 from pipeline.watchdog import Watchdog
 from pipeline.worker import Result
 
@@ -55,6 +57,7 @@ class RayRun:
     until: str | None = None
     _desk: Any = None
     _watchdog: Watchdog = field(init=False)
+    _meters: Meters = field(init=False)
     _arrived: Counter[tuple[str, str]] = field(default_factory=Counter)  # (track, stage) -> rows that reached it
     _results: int = 0  # that were ever counted
     _drain: threading.Thread | None = None
@@ -70,9 +73,10 @@ class RayRun:
             RunStopped: a stage cannot start, or one class of error came too often in a row.
         """
         join()
+        self._meters = Meters()
         context = DataContext.get_current()
         context.enable_progress_bars = False  # progress is ours: it knows of rows, not of blocks
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors come to us as exceptions
         context.execution_no_progress_timeout_s = -1  # a row may take hours; the watchdog tells
         for plan in self.plans:
             check_room(plan.track, plan.specs)
@@ -182,9 +186,16 @@ class RayRun:
             self.progress.count(track, stage, Result(state, seconds=seconds))
             if state == ledger.DONE and stage in behind:
                 self._arrived[track, behind[stage]] += 1
-        self.progress.show()
         waiting = {at: max(0, self._arrived[at] - pulse.asked.get(at, 0)) for at in ((plan.track, n) for n in names)}
-        self._watchdog.look(pulse, waiting)
+        self._meters.take(pulse, waiting)
+        self.progress.queues(pulse.in_flight, waiting)
+        if self._watchdog.look(pulse, waiting) and pulse.oldest is not None:
+            errand, worker, _ = pulse.oldest
+            stage = f"{errand.track}.{errand.stage}"
+            self.progress.stall(Stalled(stage, errand.id, worker, self._watchdog.idle_s))
+        elif pulse.results:
+            self.progress.stall(None)
+        self.progress.show()
         if pulse.no_space:
             raise NoSpaceError(f"{self.tables.root} or where temporary files go ({pulse.stop})")
         if pulse.stop is not None:

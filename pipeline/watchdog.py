@@ -13,6 +13,11 @@ class Watchdog:
         self._timeout_s = stall_timeout_s
         self._moved_s = self._said_s = time.monotonic()
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last result."""
+        return time.monotonic() - self._moved_s
+
     def look(self, pulse: Pulse, waiting: dict[tuple[str, str], int]) -> str | None:
         """Look at a pulse; returns the sentence, if it is time for one, which is also printed."""
         now = time.monotonic()
@@ -21,7 +26,7 @@ class Watchdog:
         if now - self._said_s < self._timeout_s:
             return None
         self._said_s = now
-        said = f"nothing was finished for {now - self._moved_s:.0f} s; {_where(pulse)}; {_queues(pulse, waiting)}"
+        said = f"nothing was finished for {self.idle_s:.0f} s; {_where(pulse)}; {_queues(pulse, waiting)}"
         print(f"bodydouble: {said}", file=sys.stderr, flush=True)
         return said
 
