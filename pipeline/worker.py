@@ -27,7 +27,7 @@ from stages.stage import Reject, Row, Stage
 
 LOAD_TIMEOUT_S = 1800.0  # to set a stage up: large weights come from slow disks
 LIBRARIES = ("numpy", "av", "decord", "mediapipe", "torch", "onnxruntime", "transformers", "diffusers", "vllm")
-DISTRIBUTIONS = {"decord": "decord2"}
+DISTRIBUTIONS = {"decord": ("decord2",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
 
 
 @dataclass(frozen=True)
@@ -185,16 +185,19 @@ class _Attempt:
 
 @cache
 def _version(name: str) -> str:
-    try:
-        return version(DISTRIBUTIONS.get(name, name))
-    except PackageNotFoundError:
-        return "unknown"  # run from a checkout that was never installed
+    for distribution in DISTRIBUTIONS.get(name, (name,)):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(distribution)
+    return "unknown"  # run from a checkout that was never installed
 
 
 def _device() -> str:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
+    onnxruntime = sys.modules.get("onnxruntime")
+    if onnxruntime is not None and onnxruntime.get_device() == "GPU":
+        return "cuda, by onnxruntime"
     return f"cpu {platform.machine()}"
 
 

@@ -18,9 +18,9 @@ artifact `.npy`; a `manifests.media.Video` as an artifact `.mp4`. The next stage
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Row = dict[str, Any]
 
@@ -48,9 +48,13 @@ class StageConfig(BaseModel):
     min_workers: int = Field(1, ge=1, description="on Ray: workers from the start")
     max_workers: int | None = Field(None, ge=1, description="on Ray: workers at most; null: as many as find room")
 
-    HOW: ClassVar[frozenset[str]] = frozenset(
-        {"batch_size", "timeout_s", "cpus", "gpus", "min_workers", "max_workers"}
-    )
+    HOW: ClassVar[frozenset[str]] = frozenset({"batch_size", "timeout_s", "cpus", "gpus", "min_workers", "max_workers"})
+
+    @model_validator(mode="after")
+    def _pool_is_possible(self) -> Self:
+        if self.max_workers is not None and self.max_workers < self.min_workers:
+            raise ValueError(f"max_workers {self.max_workers} is below min_workers {self.min_workers}")
+        return self
 
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)

@@ -12,6 +12,8 @@ PARTS = {
     "engine": "The engine",
     "decode": "Decoding",
     "accuracy": "Accuracy of the skeletons",
+    "dwpose": "Skeletons by DWPose",
+    "ray": "On Ray",
 }
 HEAD = """# Benchmarks
 
