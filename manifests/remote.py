@@ -93,7 +93,7 @@ def storage_options(root: str) -> dict[str, str] | None:
     files = RemoteFiles(root)
     meta = files.call(lambda fs: fs.set_session()).meta
     options = {
-        "timeout": f"{OPERATION_S:.0f}s",
+        "timeout": f"{READ_TIMEOUT_S:.0f}s",  # of one request; large files are asked for in pieces
         "connect_timeout": f"{CONNECT_TIMEOUT_S:.0f}s",
         "client_max_retries": str(TRIES_OF_DRIVERS - 1),
         "client_retry_timeout": f"{KNOCK_S:.0f}",
@@ -260,6 +260,8 @@ def _refusal(url: str, error: BaseException) -> str | None:
         )
     if {kind.__name__ for kind in type(error).__mro__} & _CREDENTIAL_NAMES:
         return f"{url} cannot be used: {told(error)}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+    if "SSLError" in {kind.__name__ for kind in type(error).__mro__}:
+        return f"{url} cannot be used: {told(error)}; AWS_CA_BUNDLE names the certificates that are trusted"
     if type(error) is ValueError and "endpoint" in str(error):
         return f"{url} cannot be used: {told(error)}; set AWS_ENDPOINT_URL to a URL such as http://127.0.0.1:9000"
     return None

@@ -17,6 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import botocore.session
+import pytest
+import s3fs
+
+from manifests import patience, remote
 
 BUCKET = "bodies"
 ENVIRONMENT = {
@@ -98,6 +102,7 @@ class Proxy:
 
     None        it is passed on
     "500"       it is answered with that status, in S3's form, and not passed on; so "503" (SlowDown), "403", ...
+    "region x"  it is answered as S3 does for a bucket of another region
     "drop"      the connection is closed without an answer
     "lose"      it is passed on, and the connection is closed without an answer
     "late 500"  it is passed on, and answered with 500
@@ -161,8 +166,14 @@ class Proxy:
         word, _, number = (action or "pass").partition(" ")
         body = _body_of(handler)
         if word.isdigit():
-            code = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}.get(word, "Odd")
+            code = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied", "404": "NoSuchKey"}.get(
+                word, "Odd"
+            )
             _answer(handler, int(word), [], f"<Error><Code>{code}</Code><Message>told to</Message></Error>".encode())
+            return
+        if word == "region":
+            code = f"<Error><Code>AuthorizationHeaderMalformed</Code><Region>{number}</Region></Error>"
+            _answer(handler, 400, [("x-amz-bucket-region", number)], code.encode())
             return
         if word == "drop":
             handler.close_connection = True
@@ -200,8 +211,6 @@ class Proxy:
 
 
 def _body_of(handler: BaseHTTPRequestHandler) -> bytes:
-    if handler.headers.get("Expect", "").lower() == "100-continue":
-        pass  # the base class has answered it
     if "chunked" not in handler.headers.get("Transfer-Encoding", ""):
         return handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
     pieces = []
@@ -237,3 +246,16 @@ def environment(endpoint: str) -> dict[str, str]:
     mine = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     nothing = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     return mine | nothing | ENVIRONMENT | {"AWS_ENDPOINT_URL": endpoint}
+
+
+def use(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Let this process find the server, and remember nothing of another."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment(endpoint).items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    remote.storage_options.cache_clear()
+    remote._reached.clear()
+    patience._given_up.clear()
