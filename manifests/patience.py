@@ -30,8 +30,9 @@ _PASSING_CODES: Final = frozenset(
 )  # fmt: skip
 # by name, so that no driver need be installed: botocore's and aiohttp's words for what goes wrong on the wire
 _PASSING_NAMES: Final = frozenset(
-    {"HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError", "ServerTimeoutError", "ResponseParserError",
-     "IncompleteReadError", "IncompleteRead", "ServiceRequestError", "ServiceResponseError", "HttpProcessingError"}
+    {"HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError", "ServerTimeoutError",
+     "ResponseParserError", "IncompleteReadError", "IncompleteRead", "ServiceRequestError", "ServiceResponseError",
+     "HttpProcessingError"}
 )  # fmt: skip
 _LASTING_NAMES: Final = frozenset({"SSLError", "ClientSSLError", "InvalidURL"})
 _LASTING: Final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)

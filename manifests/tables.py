@@ -72,7 +72,6 @@ class Tables:
 
         Raises:
             StoreDown: they did not pass.
-            RootError: the root cannot be reached at all.
             KeyboardInterrupt: Ctrl-C, which Lance wraps into an error of its own.
         """
         try:
@@ -160,10 +159,7 @@ class Tables:
         return 0 if dataset is None else int(dataset.count_rows())
 
     def append(self, name: str, rows: pa.Table, landed: Callable[[], bool] = lambda: False) -> None:
-        """Append rows. `landed` says whether an earlier try, whose answer was lost, did it; it looks for its own mark.
-
-        Lance looks for its own transaction too when the answer to a commit is lost, but not after all errors.
-        """
+        """Append rows. `landed` says by its own mark whether an earlier try, whose answer was lost, did it."""
         rows = rows.cast(TABLES[name])
         tries = 0
 
@@ -251,16 +247,14 @@ class Tables:
             if dataset is not None:
                 dataset.optimize.compact_files()
                 dataset.cleanup_old_versions(retain_versions=keep, error_if_tagged_old_versions=False)
-        except (OSError, StoreDown):
-            return False
-        except ValueError as error:
-            if not self._may_pass(error):
+        except (OSError, ValueError, StoreDown) as error:
+            if isinstance(error, ValueError) and not self._may_pass(error):
                 raise
             return False
         return True
 
     def _store(self) -> dict[str, Any]:
-        """Return what Lance must be told of where the tables lie: nothing for a folder."""
+        """Return what Lance must be told of a store; nothing of a folder."""
         if self._files.is_local:
             return {}
         from manifests.remote import storage_options
@@ -276,10 +270,8 @@ class Tables:
         try:
             there = self._files.names(f"tables/{name}.lance")
         except OSError as error:
-            why = error.strerror or told(error)
-            raise RootError(
-                f"{self.root} cannot be used: {why}; a root is a folder or a URL that may be read"
-            ) from error
+            why = f"{error.strerror or told(error)}; a root is a folder or a URL that may be read"
+            raise RootError(f"{self.root} cannot be used: {why}") from error
         return not there or self._files.exists(f"tables/{name}.beginning")
 
     @contextlib.contextmanager
