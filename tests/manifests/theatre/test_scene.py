@@ -225,7 +225,7 @@ def test_a_picture_of_twice_the_size_is_the_same_picture() -> None:
     for take in (WAVING, CROSSING, replace(WAVING, background="clutter-002", camera="moving-002", light="sun-002")):
         small, large = render(take, 3, 8.0, 64, 64, samples=4), render(take, 3, 8.0, 128, 128, samples=2)
         halved = large.frames.reshape(3, 64, 2, 64, 2, 3).mean(axis=(2, 4))
-        assert np.abs(halved - small.frames).mean() < 1.5
+        assert np.abs(halved - small.frames).mean() < 2.0  # half a pixel of lens is less in the larger picture
         np.testing.assert_allclose(large.skeleton[..., :2], 2 * small.skeleton[..., :2], atol=1e-3)
 
 
