@@ -39,7 +39,7 @@ def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run
     bodydouble train pipeline/configs/teacher.yaml --dry-run
     bodydouble train pipeline/configs/teacher.yaml
     bodydouble train pipeline/configs/teacher.yaml --set training.steps=2000
-    torchrun --nproc-per-node 2 -m pipeline train pipeline/configs/teacher.yaml
+    torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node 2 -m pipeline train pipeline/configs/teacher.yaml
 
     Ctrl-C finishes the step, saves, and ends; the same command goes on.
     """

@@ -156,7 +156,7 @@ class VaeRun(_Strict):
     folder: Path = Field(description="takes clips, the state of training, and the VAE")
     accept_db: float = Field(25.0, description="least mean PSNR inside held-out figures")
     size: Size = Size()
-    fps: int = Field(8, ge=1)
+    fps: int = Field(12, ge=1)
     prefix_frames: int = Field(4, ge=0)
     data: VaeData
     vae: VaeConfig

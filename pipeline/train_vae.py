@@ -19,7 +19,7 @@ from model.training.examples import Augment, example
 from model.training.reconstruct import Reconstruction, interval, reconstruction
 from model.training.samples import sheet
 from model.training.theatre_clips import Split, World
-from model.training.vae import train_vae
+from model.training.vae import check, train_vae
 from pipeline.strict_yaml import read, validate
 from pipeline.train import Share, fill_shelf
 from pipeline.train_config import VaeRun
@@ -72,6 +72,7 @@ class VaeTraining:
         size = run.size
         self.run = run
         self.geometry = Geometry(size.height_px, size.width_px, size.frames, run.prefix_frames, run.fps)
+        check(run.vae, self.geometry)
         self.train = self._kept(run.data.worlds, "train")
         self.held_out = self._kept(run.data.held_out, "held_out")
 

@@ -26,6 +26,7 @@ from model.skeleton import Points, frames_of
 from model.tiny import TinyVae, new_vae
 from model.training.clips import Clips
 from model.training.examples import Augment, example, pixels
+from model.training.metrics import Metrics
 from model.training.muon import MuonAdamW
 from model.training.wan_vae import decode, encode
 
@@ -142,14 +143,14 @@ def train_vae(
     Raises:
         VaeError: The crops do not fit the clips, or what lies in the folder was trained otherwise.
     """
+    check(config, geometry)
     vae = _channels_last(new_vae(config.sizes, config.seed))
-    _check(config, vae, geometry)
-    folder.mkdir(parents=True, exist_ok=True)
     optimizer = MuonAdamW(vae, config.lr)
     mean = {name: value.detach().clone() for name, value in vae.state_dict().items()}
-    step = _resume(folder, config, clips.digest, vae, optimizer, mean)
-    started = time.perf_counter()
-    with (folder / "metrics.jsonl").open("a") as log:
+    with Metrics(folder, tensorboard=False) as metrics:
+        step = _resume(folder, config, clips.digest, vae, optimizer, mean)
+        metrics.go_on_from(step)
+        started = time.perf_counter()
         while step < config.steps:
             video, weight = crops(config, clips, geometry, step)
             loss = _loss(config, vae, video, weight, step)
@@ -166,8 +167,7 @@ def train_vae(
                     mean[name].lerp_(value, 1 - decay)
             if step % 20 == 0:
                 seconds = time.perf_counter() - started
-                log.write(json.dumps({"step": step, "loss": loss.item(), "seconds": round(seconds, 1)}) + "\n")
-                log.flush()
+                metrics.write({"step": step, "loss": loss.item(), "seconds": round(seconds, 1)})
             if step % save_every == 0 or step == config.steps:
                 _save(folder, _told(config, clips.digest), vae, optimizer, mean, step)
             if on_step is not None:
@@ -259,8 +259,14 @@ def _told(config: VaeConfig, clips: str) -> dict[str, str]:
     return {"config": json.dumps(asdict(config) | {"steps": None}, sort_keys=True), "clips": clips}
 
 
-def _check(config: VaeConfig, vae: AutoencoderKLWan, geometry: Geometry) -> None:
-    stride, side = int(vae.config.scale_factor_spatial), min(geometry.height_px, geometry.width_px)
+def check(config: VaeConfig, geometry: Geometry) -> None:
+    """Refuse what cannot be trained, before any long work.
+
+    Raises:
+        VaeError: Crops, numbers of steps, precision or sizes do not fit.
+    """
+    sizes = config.sizes
+    stride, side = sizes.patch_size * 2 ** (len(sizes.dim_mult) - 1), min(geometry.height_px, geometry.width_px)
     if config.crop_px % stride or not stride <= config.crop_px <= side:
         raise VaeError(f"crop_px is {config.crop_px}; it must be a multiple of {stride} px, at most {side} px")
     long = {} if config.long_from is None else {"long_frames": config.long_frames}
@@ -272,3 +278,7 @@ def _check(config: VaeConfig, vae: AutoencoderKLWan, geometry: Geometry) -> None
             raise VaeError(f"{name} is {steps}; it must be 1 or more")
     if config.precision not in ("fp32", "bf16"):
         raise VaeError(f"precision is {config.precision!r}; it must be fp32 or bf16")
+    try:
+        new_vae(sizes, config.seed)
+    except (ValueError, RuntimeError) as error:
+        raise VaeError(f"a VAE of these sizes cannot be built: {' '.join(str(error).split())}") from error

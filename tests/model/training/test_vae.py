@@ -112,6 +112,7 @@ def test_going_on_otherwise_than_begun_is_refused_in_a_sentence(
         (replace(CONFIG, frames=4), "frames is 4; it must be 4k + 1, at most 9"),
         (replace(CONFIG, frames=13), "frames is 13"),
         (replace(CONFIG, precision="fp16"), "precision is 'fp16'; it must be fp32 or bf16"),
+        (replace(CONFIG, sizes=replace(CONFIG.sizes, dim_mult=(1, 3, 7), residual=True)), "cannot be built"),
     ],
 )
 def test_crops_that_do_not_fit_are_refused_before_the_first_step(tmp_path: Path, config: VaeConfig, said: str) -> None:
