@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from manifests import faults, ledger
-from manifests.errors import is_full
+from manifests.errors import RootError, is_full
 from manifests.media import Clip, MediaError, Picture, Video
 from manifests.store import Artifact, ArtifactDamaged, Store, as_record
 from stages import resolve
@@ -85,7 +85,14 @@ def begin(root: str) -> None:
 def work(job: Job) -> "list[Result] | NoSpace | CannotStart":
     """Run a batch through its stage, in a worker process: a result for each item, or why the whole run must end."""
     assert _store is not None, "begin() was not called in this process"
-    found = {item.key: _adopt(_store, job.stage, item) for item in job.items}
+    try:
+        return _work(job, _store)
+    except RootError as error:  # the store does not answer: no row is to blame, and every further one would fail too
+        return CannotStart(str(error))
+
+
+def _work(job: Job, store: Store) -> "list[Result] | NoSpace | CannotStart":
+    found = {item.key: _adopt(store, job.stage, item) for item in job.items}
     todo = [item for item in job.items if found[item.key] is None]
     if todo:
         try:
@@ -94,9 +101,8 @@ def work(job: Job) -> "list[Result] | NoSpace | CannotStart":
         except Exception as error:
             return CannotStart(f"stage {job.stage} ({job.use}) cannot start: {type(error).__name__}: {error}")
         try:
-            with _alarm(stage.config.timeout_s * len(todo)):
-                attempt = _Attempt(stage, job, _store)
-                found |= dict(zip((item.key for item in todo), attempt.of(todo), strict=True))
+            results = _Attempt(stage, job, store).of(todo)
+            found |= dict(zip((item.key for item in todo), results, strict=True))
         except NoSpace as error:
             return error
     return [result for item in job.items if (result := found[item.key]) is not None]
@@ -122,12 +128,15 @@ class _Attempt:
         started = time.monotonic()
         try:
             rows = [{need: _input(item.inputs[need], self.store) for need in self.stage.needs} for item in items]
-            given = self.stage(rows)
+            with _alarm(self.stage.config.timeout_s * len(rows)):  # the store has limits of its own
+                given = self.stage(rows)
             if len(given) != len(rows):
                 raise ValueError(f"{self.job.use} was handed {len(rows)} rows and gave {len(given)}")
             seconds = (time.monotonic() - started) / len(items)
             return [self._keep(item, row, seconds) for item, row in zip(items, given, strict=True)]
         except Exception as error:
+            if isinstance(error, RootError):
+                raise
             if isinstance(error, OSError) and is_full(error):
                 raise NoSpace(str(error)) from None
             if len(items) > 1:

@@ -232,3 +232,14 @@ def wait_until(condition, timeout_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < until, "it never came to that"
         time.sleep(0.05)
+
+
+def test_a_store_that_fails_only_the_workers_ends_the_run_and_charges_no_row(faulty, root, prepared, truth):
+    faulty.rule = lambda request: "503" if "artifacts" in request.path and request.method == "PUT" else None
+    code, said = finish(start(prepared, faulty.endpoint, BODYDOUBLE_PATIENCE_S="2"))
+    assert (code, len(said.splitlines())) == (1, 1), said
+    assert f"{root} could not be reached" in said
+    assert not Tables(root).read("outcomes", where="state IN ('quarantined', 'crashed')").num_rows
+    faulty.rule = lambda _request: None
+    assert finish(start(prepared, faulty.endpoint)) == (0, "")
+    is_as(truth, root, prepared)
