@@ -106,7 +106,7 @@ def test_watching_shows_a_run_until_it_is_interrupted_on_a_terminal_and_in_a_pip
     process, root = live
     watch = [sys.executable, "-m", "pipeline", "status", "--root", str(root), "--watch"]
     ours, theirs = pty.openpty()
-    on_terminal = subprocess.Popen(watch, stdout=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "120"})
+    on_terminal = subprocess.Popen(watch, stdout=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "240"})
     os.close(theirs)
     piped = subprocess.Popen([*watch, "--json"], stdout=subprocess.PIPE, text=True)
     views = [json.loads(piped.stdout.readline())]

@@ -20,7 +20,7 @@ from stages.probe import (
     lumas,
     majority,
 )
-from stages.stage import Reject
+from stages.stage import Reject, StageConfig
 from tests.clips import figure, write_clip
 
 SMALL = ProbeSourceConfig(min_size_px=48)
@@ -193,7 +193,7 @@ def test_a_crop_is_measured_not_the_whole_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", [ProbeSourceConfig, ProbeCharacterConfig])
 def test_every_threshold_has_a_description_and_a_unit(config: type[ProbeSourceConfig]) -> None:
-    own = {name: each for name, each in config.model_fields.items() if name not in ("batch_size", "timeout_s")}
+    own = {name: each for name, each in config.model_fields.items() if name not in StageConfig.model_fields}
     for name, each in own.items():
         assert each.description, name
         if name != "half_from":
