@@ -3,15 +3,19 @@
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import ray
+from ray._private.services import canonicalize_bootstrap_address_or_die
 
 from manifests.errors import UserError
 from pipeline.config import StageSpec
+
+_KNOCK_TIMEOUT_S: Final = 5.0
 
 
 class ClusterError(UserError):
@@ -26,14 +30,18 @@ def join() -> None:
     """
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS") or "auto"
+    given = os.environ.get("RAY_ADDRESS") or "auto"
     try:
+        address = canonicalize_bootstrap_address_or_die(given)
+        host, _, port = address.rpartition(":")
+        # where nobody listens, Ray would try for 14 minutes
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_TIMEOUT_S).close()
         with _own_signals(), _quiet():
             ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ClusterError(
-            f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`, "
+            f"no Ray cluster answers at {given} ({reason}); start one with `ray start --head`, "
             "or submit the run to one with `ray job submit`, or leave out `--on ray`"
         ) from error
 
