@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -16,10 +17,12 @@ from manifests.errors import UserError
 from pipeline.config import StageSpec
 
 _KNOCK_TIMEOUT_S: Final = 5.0
+_KNOCK_EVERY_S: Final = 5.0
+_HEAD_PATIENCE_S: Final = 20.0  # one that keeps its state elsewhere may come back
 
 
 class ClusterError(UserError):
-    """There is no cluster, or it is too small for this run."""
+    """There is no cluster, or no more, or it is too small for this run."""
 
 
 def join() -> None:
@@ -33,9 +36,7 @@ def join() -> None:
     given = os.environ.get("RAY_ADDRESS") or "auto"
     try:
         address = canonicalize_bootstrap_address_or_die(given)
-        host, _, port = address.rpartition(":")
-        # where nobody listens, Ray would try for 14 minutes
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_TIMEOUT_S).close()
+        _knock(address)  # where nobody listens, Ray would try for 14 minutes
         with _own_signals(), _quiet():
             ray.init(address=address, log_to_driver=False, logging_level="error")
     except (OSError, RuntimeError, ValueError) as error:
@@ -44,6 +45,42 @@ def join() -> None:
             f"no Ray cluster answers at {given} ({reason}); start one with `ray start --head`, "
             "or submit the run to one with `ray job submit`, or leave out `--on ray`"
         ) from error
+
+
+class Head:
+    """Watches whether the cluster's head answers: where it does not for a minute, Ray ends this process without a word.
+
+    Whoever watches must look every few seconds.
+    """
+
+    def __init__(self) -> None:
+        self._address = ray.get_runtime_context().gcs_address
+        self._seen_s = self._looked_s = time.monotonic()
+
+    def check(self) -> None:
+        """Knock, if it is time to.
+
+        Raises:
+            ClusterError: the head has not answered for some time.
+        """
+        now = time.monotonic()
+        if now - self._looked_s < _KNOCK_EVERY_S:
+            return
+        self._looked_s = now
+        try:
+            _knock(self._address)
+            self._seen_s = now
+        except OSError as error:
+            if now - self._seen_s >= _HEAD_PATIENCE_S:
+                raise ClusterError(
+                    f"the head of the Ray cluster at {self._address} does not answer any more ({error}); what was "
+                    "finished is kept: start the cluster again, and run the same command"
+                ) from error
+
+
+def _knock(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), _KNOCK_TIMEOUT_S).close()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any, Final
 import ray
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext, Dataset
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from manifests import ledger
@@ -29,7 +29,7 @@ from pipeline.desk import Desk, Pulse, RunStopped
 from pipeline.feed import Walk, walks
 from pipeline.plan import TrackPlan, plan_run
 from pipeline.progress import Progress
-from pipeline.ray_cluster import check_room, join
+from pipeline.ray_cluster import Head, check_room, join
 from pipeline.ray_metrics import Meters
 from pipeline.ray_worker import StageWorker
 from pipeline.status import Stalled
@@ -56,6 +56,7 @@ class RayRun:
     limit: int | None = None
     until: str | None = None
     _desk: Any = None
+    _head: Head = field(init=False)
     _watchdog: Watchdog = field(init=False)
     _meters: Meters = field(init=False)
     _arrived: Counter[tuple[str, str]] = field(default_factory=Counter)  # (track, stage) -> rows that reached it
@@ -80,7 +81,7 @@ class RayRun:
         context.execution_no_progress_timeout_s = -1  # a row may take hours; the watchdog tells
         for plan in self.plans:
             check_room(plan.track, plan.specs)
-        self._desk = self._open_desk()
+        self._head, self._desk = Head(), self._open_desk()
         try:
             self._work()
         except RayError as error:
@@ -119,7 +120,7 @@ class RayRun:
         waiting = walks(plan, self.tables, self.folded)
         while wave := list(islice(waiting, self.run.config.wave_rows)):
             self._wave(plan, wave)
-            ray.get(self._desk.end_wave.remote())
+            self._ask("end_wave")
 
     def _wave(self, plan: TrackPlan, wave: list[Walk]) -> None:
         """Send rows through the stages of their track, and watch."""
@@ -178,7 +179,8 @@ class RayRun:
     def _watch(self, plan: TrackPlan) -> None:
         """Count what came, and see that all is well."""
         self.lease.check()
-        pulse: Pulse = ray.get(self._desk.pulse.remote())
+        self._head.check()
+        pulse: Pulse = self._ask("pulse")
         names = [spec.name for spec in plan.specs]
         behind = dict(pairwise(names))
         self._results += len(pulse.results)
@@ -219,8 +221,17 @@ class RayRun:
     def _wind_up(self) -> None:
         """End in good order: nobody asks any more, what is finished is kept, and who was in flight is not charged."""
         self.lease.check()  # who lost the lease writes nothing more
-        ray.get(self._desk.stop.remote("the run has ended"))
-        ray.get(self._desk.close.remote())
+        self._ask("stop", "the run has ended")
+        self._ask("close")
+
+    def _ask(self, what: str, *given: Any) -> Any:
+        """Call the desk, and wait for its answer for as long as there is a cluster."""
+        answer = getattr(self._desk, what).remote(*given)
+        while True:
+            try:
+                return ray.get(answer, timeout=_PULSE_S)
+            except GetTimeoutError:
+                self._head.check()
 
 
 def _reason(error: BaseException) -> str:
