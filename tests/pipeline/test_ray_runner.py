@@ -215,16 +215,18 @@ def test_the_watchdog_names_stage_row_worker_and_queues_while_a_row_hangs(tmp_pa
     put_sources(tmp_path, [f"n{number}" for number in range(6)] + ["hang"])
     stages = {"trouble": ("Trouble", SMALL | {"batch_size": 1, "timeout_s": 6.0})}
     stages["behind"] = ("NoOp", SMALL | {"batch_size": 1})
+    began_s = time.monotonic()
     lines = go(run_of(tmp_path, stages, stall_timeout_s=1.5), on="ray")
+    took_s = time.monotonic() - began_s
     assert lines["trouble"]["quarantined"] == {"timeout": 1}
     said = [line for line in capfd.readouterr().err.splitlines() if "has worked on src_hang" in line]
     assert re.fullmatch(
         r"bodydouble: nothing was finished for \d+ s; "
-        r"sources\.trouble has worked on src_hang for \d s in worker \w{8} \(process \d+ on [\d.]+\); "
+        r"sources\.trouble has worked on src_hang for \d+ s in worker \w{8} \(process \d+ on [\d.]+\); "
         r"sources\.trouble \d waiting, [12] in flight; sources\.behind 0 waiting, 0 in flight",
         said[-1],
     )
-    assert 2 <= len(said) <= 4  # one for each stall_timeout_s
+    assert 2 <= len(said) <= took_s / 1.5  # one for each stall_timeout_s
 
 
 def test_a_row_that_takes_all_memory_it_is_given_is_quarantined_and_its_neighbours_are_done(tmp_path):
