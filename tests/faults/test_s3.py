@@ -180,7 +180,7 @@ def test_a_run_whose_store_stops_ends_with_a_sentence_and_a_later_one_goes_on(
     assert (code, len(said.splitlines())) == (1, 1), said
     assert said.startswith(f"bodydouble: {root} could not be reached for")
     assert "run the same command again" in said
-    assert time.monotonic() - stopped_s < (120 if way == "wait 60" else 45)
+    assert time.monotonic() - stopped_s < 280  # some 60 s alone; without limits it would be for ever
     faulty.rule = lambda _request: None
     assert finish(start(prepared, faulty.endpoint)) == (0, "")
     is_as(truth, root, prepared)
