@@ -18,8 +18,7 @@ import lance
 import pyarrow as pa
 
 from manifests.errors import RootError, UserError
-from manifests.files import files_of
-from manifests.files import root_of as root_of  # noqa: PLC0414 - also for those who look for it here
+from manifests.files import files_of, root_of
 from manifests.patience import StoreDown, is_passing, patience_s, patiently, told
 from manifests.schema import TABLES
 
@@ -29,13 +28,6 @@ KEEP_VERSIONS = 500  # a reader that began before a clean-up still finds its ver
 
 class TableError(UserError):
     """A table cannot be read or written as asked; the message is one sentence for the user."""
-
-
-def open_root(root: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a root and the root's path in it (manifests/remote.py)."""
-    from manifests import remote
-
-    return remote.open_root(root)
 
 
 P = ParamSpec("P")

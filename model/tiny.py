@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResidualBlock
 from torch import nn
 
 
 @dataclass(frozen=True)
 class TinyVae:
-    """Sizes of a small `AutoencoderKLWan`; stride 8 is `patch_size` 2 and two halvings, which both halve time too.
+    """Sizes of a small `AutoencoderKLWan`: space is divided by `patch_size` and halved at each level but the last.
+
+    The last two halvings, or the only one, halve time too: the temporal stride is 4, or 2.
 
     `residual` is Wan2.2's kind, with shortcuts around each level; its last level cannot widen: `dim_mult` 1, 2, 2.
     """
@@ -34,8 +37,9 @@ class TinyTransformer:
 
 
 def new_vae(sizes: TinyVae, seed: int) -> AutoencoderKLWan:
-    """Return a fresh VAE with diffusers' initial weights, drawn with `seed`; temporal stride 4.
+    """Return a fresh VAE with diffusers' initial weights, drawn with `seed`.
 
+    Residual branches begin at zero (Zhang et al. 2019, Fixup), so that a nearly linear code is learned first.
     Its latents are not yet normalised (mean 0, deviation 1): measure them once it is trained, and write them with
     `vae.register_to_config(latents_mean=..., latents_std=...)`.
     """
@@ -43,7 +47,7 @@ def new_vae(sizes: TinyVae, seed: int) -> AutoencoderKLWan:
     pixels = 3 * sizes.patch_size**2
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoencoderKLWan(
+        vae = AutoencoderKLWan(
             base_dim=sizes.base_dim,
             z_dim=sizes.z_dim,
             dim_mult=list(sizes.dim_mult),
@@ -55,13 +59,23 @@ def new_vae(sizes: TinyVae, seed: int) -> AutoencoderKLWan:
             in_channels=pixels,
             out_channels=pixels,
             patch_size=None if sizes.patch_size == 1 else sizes.patch_size,
-            scale_factor_temporal=4,
+            scale_factor_temporal=2 ** min(levels, 2),
             scale_factor_spatial=sizes.patch_size * 2**levels,
         )
+    for block in vae.modules():
+        if isinstance(block, WanResidualBlock | WanAttentionBlock):
+            last = block.conv2 if isinstance(block, WanResidualBlock) else block.proj
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+    return vae
 
 
-def new_transformer(sizes: TinyTransformer, z_dim: int, text_dim: int, seed: int) -> WanTransformer3DModel:
+def new_transformer(
+    sizes: TinyTransformer, z_dim: int, temporal_stride: int, text_dim: int, seed: int
+) -> WanTransformer3DModel:
     """Return a fresh transformer for latents of `z_dim` channels and texts of `text_dim`, drawn with `seed`.
+
+    The mask has a channel for each frame of a latent frame (`temporal_stride`).
 
     It predicts zero everywhere until it has learned: Wan's head starts so.
     """
@@ -71,7 +85,7 @@ def new_transformer(sizes: TinyTransformer, z_dim: int, text_dim: int, seed: int
             patch_size=(1, 2, 2),
             num_attention_heads=sizes.heads,
             attention_head_dim=sizes.head_dim,
-            in_channels=2 * z_dim + 4,
+            in_channels=2 * z_dim + temporal_stride,
             out_channels=z_dim,
             text_dim=text_dim,
             freq_dim=sizes.freq_dim,

@@ -21,7 +21,16 @@ from model.composite import PACKINGS, check_video
 from model.geometry import Geometry
 from model.text import TextEncoder, TinyText, umt5
 from model.tiny import TinyTransformer, TinyVae, new_transformer, new_vae
-from model.wan_config import SETTINGS, SETTINGS_OF, Settings, check_configs, check_experts, settings_of, spec_of
+from model.wan_config import (
+    FRAMES_AT_A_TIME,
+    SETTINGS,
+    SETTINGS_OF,
+    Settings,
+    check_configs,
+    check_experts,
+    settings_of,
+    spec_of,
+)
 
 __all__ = ["TinyTransformer", "TinyVae", "Wan", "new_tiny", "new_vae"]
 
@@ -186,10 +195,10 @@ class Wan:
         check_video(video)
         frames, height, width = video.shape[2:]
         stride = self.spec.spatial_stride
-        if (frames - 1) % self.spec.temporal_stride or height % stride or width % stride:
+        if (frames - 1) % FRAMES_AT_A_TIME or height % stride or width % stride:
             raise BackboneError(  # the VAE itself would drop frames and rows without a word
                 f"a video of {frames} frames of {width}x{height} px cannot be encoded: frames must be "
-                f"{self.spec.temporal_stride} k + 1, height and width multiples of {stride}"
+                f"{FRAMES_AT_A_TIME} k + 1, height and width multiples of {stride}"
             )
 
     def _check_image(self, text: Tensor, image: Tensor | None) -> None:
@@ -275,4 +284,5 @@ def new_tiny(
         folder = weights.find(vae)
         weights.check_shapes(folder, weights.shapes_of(_empty(AutoencoderKLWan, folder)))
         vae = _read(AutoencoderKLWan, folder, torch.float32)
-    return Wan("tiny", new_transformer(sizes, vae.config.z_dim, text.dim, seed), vae, text, settings)
+    transformer = new_transformer(sizes, vae.config.z_dim, vae.config.scale_factor_temporal, text.dim, seed)
+    return Wan("tiny", transformer, vae, text, settings)

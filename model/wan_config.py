@@ -9,7 +9,7 @@ from model import weights
 from model.backbone import BackboneError, BackboneSpec
 
 SETTINGS: Final = "bodydouble.json"
-MASK_CHANNELS: Final = 4
+FRAMES_AT_A_TIME: Final = 4  # after the first: so AutoencoderKLWan encodes, whatever its temporal stride
 _LORA_TARGETS: Final = ("ffn.net.0.proj", "ffn.net.2")  # not condition_embedder.*: text and image branches stay as are
 
 
@@ -105,16 +105,17 @@ def check_configs(transformer: Mapping[str, Any], vae: Mapping[str, Any]) -> Non
             f"the transformer predicts {given} channels (out_channels) and the VAE's latents have {z} (z_dim); "
             f"take both from the same base"
         )
-    wanted = 2 * z + MASK_CHANNELS
+    mask = vae["scale_factor_temporal"]  # one channel for each frame of a latent frame
+    wanted = 2 * z + mask
     if taken == given:
         raise BackboneError(
             f"this is a text-to-video base: its transformer takes {taken} channels, noise alone; an image-to-video "
-            f"base is needed, which takes {wanted}: noise {z}, mask {MASK_CHANNELS}, condition {z}"
+            f"base is needed, which takes {wanted}: noise {z}, mask {mask}, condition {z}"
         )
     if taken != wanted:
         raise BackboneError(
             f"the transformer takes {taken} channels (in_channels), and an image-to-video base with this VAE takes "
-            f"{wanted}: noise {z}, mask {MASK_CHANNELS}, condition {z}"
+            f"{wanted}: noise {z}, mask {mask}, condition {z}"
         )
     if transformer["pos_embed_seq_len"] is not None:
         raise BackboneError(
@@ -141,8 +142,10 @@ def _check_vae(vae: Mapping[str, Any]) -> None:
             f"the VAE's config says strides of {vae['scale_factor_spatial']} px and {vae['scale_factor_temporal']} "
             f"frames, and its levels make {spatial} and {temporal}; correct scale_factor_spatial and _temporal"
         )
-    if temporal != 4:
-        raise BackboneError(f"the VAE's temporal stride is {temporal}, and {_CLASS} encodes 4 frames at a time")
+    if FRAMES_AT_A_TIME % temporal:
+        raise BackboneError(
+            f"the VAE's temporal stride is {temporal}, and AutoencoderKLWan encodes {FRAMES_AT_A_TIME} frames at a time"
+        )
 
 
 _CLASS: Final = "AutoencoderKLWan"

@@ -37,7 +37,7 @@ def validate(config: str, sets: tuple[str, ...], as_json: bool) -> None:
     \b
     bodydouble config validate run.yaml
     """
-    from manifests.tables import root_of
+    from manifests.files import root_of
     from pipeline.config import load
 
     loaded = load(config, sets)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import ray
+from ray._private import auto_init_hook
 from ray._private.services import canonicalize_bootstrap_address_or_die
 
 from manifests.errors import UserError
@@ -37,6 +38,7 @@ def join() -> None:
     try:
         address = canonicalize_bootstrap_address_or_die(given)
         _knock(address)  # where nobody listens, Ray would try for 14 minutes
+        auto_init_hook.enable_auto_connect = False  # a thread that outlives the run must not join anew behind its back
         with _own_signals(), _quiet():
             ray.init(address=address, log_to_driver=False, logging_level="error")
     except (OSError, RuntimeError, ValueError) as error:

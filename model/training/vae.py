@@ -6,7 +6,9 @@ Every draw is a pure function of (seed, step), so that a killed run goes on exac
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from model.training.clips import Clips
 from model.training.examples import Augment, example, pixels
 from model.training.metrics import Metrics
 from model.training.muon import MuonAdamW
-from model.training.wan_vae import decode, encode
+from model.training.wan_vae import decode, encode, straight
 
 
 class VaeError(UserError):
@@ -49,6 +51,7 @@ class VaeConfig:
             of short crops alone goes wrong behind their length: the VAE's caches reach further back.
         long_frames: Frames of a long crop, 4k + 1.
         long_batch: Long crops a step.
+        straight_steps: Steps at the beginning in which residual branches are left out (`wan_vae.straight`).
         lr: Learning rate, reached after `warmup` steps; it falls to zero over the last `decay_steps`.
         noise: Standard deviation of the noise on the latents.
         hold: Weight of the latents' mean square, which holds their scale near one.
@@ -68,6 +71,7 @@ class VaeConfig:
     long_from: int | None = None
     long_frames: int = 21
     long_batch: int = 2
+    straight_steps: int = 0
     lr: float = 5e-3
     warmup: int = 50
     decay_steps: int = 1500
@@ -151,9 +155,9 @@ def train_vae(
         step = _resume(folder, config, clips.digest, vae, optimizer, mean)
         metrics.go_on_from(step)
         started = time.perf_counter()
-        while step < config.steps:
-            video, weight = crops(config, clips, geometry, step)
-            loss = _loss(config, vae, video, weight, step)
+        for video, weight in _ahead(config, clips, geometry, step):
+            with straight(vae) if step < config.straight_steps else nullcontext():
+                loss = _loss(config, vae, video, weight, step)
             vae.zero_grad(set_to_none=True)
             if not torch.isfinite(loss):
                 raise VaeError(f"the loss of step {step + 1} is no number; what was saved before it stands: lower lr")
@@ -175,6 +179,17 @@ def train_vae(
     vae.load_state_dict(mean)
     set_statistics(vae, clips, geometry)
     return vae
+
+
+def _ahead(config: VaeConfig, clips: Clips, geometry: Geometry, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the crops of each step from `step` on, and cut the next one's meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        cutting = [pool.submit(crops, config, clips, geometry, step)] if step < config.steps else []
+        for following in range(step + 1, config.steps + 1):
+            cut = cutting.pop().result()
+            if following < config.steps:
+                cutting.append(pool.submit(crops, config, clips, geometry, following))
+            yield cut
 
 
 def learning_rate(config: VaeConfig, step: int) -> float:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from manifests.errors import UserError
 from model import weights
-from model.backbone import load
+from model.backbone import BackboneError, load
 from model.composite import composite, mask
 from model.text import TinyText
 from model.wan import TinyTransformer, TinyVae, Wan, new_tiny, new_vae
@@ -183,22 +183,29 @@ def test_at_bfloat16_diffusers_keeps_its_float32_modules_and_the_vae_is_float32(
 
 
 @pytest.mark.parametrize(
-    "sizes",
+    ("sizes", "stride"),
     [
-        TinyVae(base_dim=8),
-        TinyVae(base_dim=8, z_dim=24),
-        TinyVae(base_dim=8, residual=True, dim_mult=(1, 2, 2)),
-        TinyVae(base_dim=8, z_dim=8, patch_size=1, dim_mult=(1, 2, 4, 4)),
+        (TinyVae(base_dim=8), 4),
+        (TinyVae(base_dim=8, z_dim=24), 4),
+        (TinyVae(base_dim=8, residual=True, dim_mult=(1, 2, 2)), 4),
+        (TinyVae(base_dim=8, z_dim=8, patch_size=1, dim_mult=(1, 2, 4, 4)), 4),
+        (TinyVae(base_dim=8, residual=True, patch_size=4, dim_mult=(2, 2)), 2),
     ],
 )
-def test_a_fresh_vae_has_stride_8_in_space_and_4_in_time_at_any_number_of_channels(sizes: TinyVae) -> None:
+def test_a_fresh_vae_has_stride_8_in_space_and_2_or_4_in_time_at_any_number_of_channels(
+    sizes: TinyVae, stride: int
+) -> None:
     vae, z_dim = new_vae(sizes, seed=0), sizes.z_dim
     base = new_tiny(vae, TinyText(dim=8, length=4), small.SIZES, seed=0)
-    assert (base.spec.spatial_stride, base.spec.temporal_stride, base.spec.latent_channels) == (8, 4, z_dim)
+    assert (base.spec.spatial_stride, base.spec.temporal_stride, base.spec.latent_channels) == (8, stride, z_dim)
     latents = base.encode(small.pixels(0, 1, 3, 9, 32, 64))
-    assert latents.shape == (1, z_dim, 3, 4, 8)
+    assert latents.shape == (1, z_dim, 8 // stride + 1, 4, 8)
     assert base.decode(latents).shape == (1, 3, 9, 32, 64)
-    assert base.transformer.config.in_channels == 2 * z_dim + 4
+    packed = base.pack_mask(torch.ones(1, 1, 9, 32, 64))
+    assert packed.shape == (1, stride, 8 // stride + 1, 4, 8)
+    assert base.transformer.config.in_channels == 2 * z_dim + stride
+    with pytest.raises(BackboneError, match="frames must be 4 k"):
+        base.encode(small.pixels(0, 1, 3, 7, 32, 64))
 
 
 def test_all_parts_of_a_backbone_go_to_a_device_together() -> None:
@@ -307,7 +314,7 @@ def test_a_vae_of_another_base_is_refused(folder: Path) -> None:
         ({"latents_mean": [0.0] * 16}, "16 values of latents_mean for 20"),
         ({"patch_size": None}, "takes 12 channels"),
         ({"scale_factor_spatial": 16}, "says strides of 16 px and 4 frames, and its levels make 8 and 4"),
-        ({"temperal_downsample": [False, True], "scale_factor_temporal": 2}, "temporal stride is 2"),
+        ({"temperal_downsample": [False, True], "scale_factor_temporal": 2}, "takes 42: noise 20, mask 2, cond"),
     ],
 )
 def test_a_vae_whose_config_contradicts_itself_is_refused(folder: Path, changes, said: str) -> None:

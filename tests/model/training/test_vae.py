@@ -25,7 +25,9 @@ from model.wan import new_tiny
 from tests.model.training.small_clips import SIZE, Walks
 
 SIZES = TinyVae(z_dim=4, base_dim=4, dim_mult=(1, 2, 2), residual=True)
-CONFIG = VaeConfig(sizes=SIZES, steps=5, batch=2, crop_px=16, frames=5, warmup=2, decay_steps=2, precision="bf16")
+CONFIG = VaeConfig(
+    sizes=SIZES, steps=5, batch=2, crop_px=16, frames=5, straight_steps=2, warmup=2, decay_steps=2, precision="bf16"
+)
 WIDE = Geometry(32, 48, 9, 4, 8)
 CLIPS = Walks(3)
 
