@@ -24,6 +24,16 @@ class TinyVae:
     patch_size: int = 2
     residual: bool = False
 
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels a latent cell."""
+        return self.patch_size * 2 ** (len(self.dim_mult) - 1)
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames a latent frame, after the first."""
+        return 2 ** min(len(self.dim_mult) - 1, 2)
+
 
 @dataclass(frozen=True)
 class TinyTransformer:
@@ -59,8 +69,8 @@ def new_vae(sizes: TinyVae, seed: int) -> AutoencoderKLWan:
             in_channels=pixels,
             out_channels=pixels,
             patch_size=None if sizes.patch_size == 1 else sizes.patch_size,
-            scale_factor_temporal=2 ** min(levels, 2),
-            scale_factor_spatial=sizes.patch_size * 2**levels,
+            scale_factor_temporal=sizes.temporal_stride,
+            scale_factor_spatial=sizes.spatial_stride,
         )
     for block in vae.modules():
         if isinstance(block, WanResidualBlock | WanAttentionBlock):

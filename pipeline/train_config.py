@@ -14,7 +14,7 @@ from model.tiny import TinyTransformer
 from model.training.config import TrainConfig
 from model.training.examples import Augment
 from model.training.theatre_clips import Split, TheatreClips, World
-from model.training.vae import VaeConfig
+from model.training.vae_config import VaeConfig
 
 
 class _Strict(BaseModel):

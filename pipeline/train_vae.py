@@ -19,7 +19,8 @@ from model.training.examples import Augment, example
 from model.training.reconstruct import Reconstruction, interval, reconstruction
 from model.training.samples import sheet
 from model.training.theatre_clips import Split, World
-from model.training.vae import check, train_vae
+from model.training.vae import train_vae
+from model.training.vae_config import check
 from pipeline.strict_yaml import read, validate
 from pipeline.train import Share, fill_shelf
 from pipeline.train_config import VaeRun

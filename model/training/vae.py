@@ -6,10 +6,8 @@ Every draw is a pure function of (seed, step), so that a killed run goes on exac
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,118 +17,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from manifests.errors import UserError
-from model.bones import normalise
-from model.composite import joined
-from model.driving import blank_prefix
 from model.geometry import Geometry
-from model.skeleton import Points, frames_of
-from model.tiny import TinyVae, new_vae
+from model.tiny import new_vae
 from model.training.clips import Clips
-from model.training.examples import Augment, example, pixels
+from model.training.components import Components, components
+from model.training.crops import crops, crops_ahead
+from model.training.examples import Augment, example
 from model.training.metrics import Metrics
 from model.training.muon import MuonAdamW
+from model.training.vae_config import VaeConfig, VaeError, check
 from model.training.wan_vae import decode, encode, straight
 
-
-class VaeError(UserError):
-    """A VAE's training cannot go on from what lies in its folder."""
-
-
-@dataclass(frozen=True)
-class VaeConfig:
-    """Sizes and training of the VAE.
-
-    Attributes:
-        sizes: Of the VAE; more latent channels are the cheap way to a better one.
-        steps: Of training.
-        batch: Crops a step.
-        crop_px: Side of a crop, whole latent cells.
-        frames: Frames of a crop, 4k + 1.
-        long_from: Step from which crops are `long_frames` long and `long_batch` many; None: never. What has been seen
-            of short crops alone goes wrong behind their length: the VAE's caches reach further back.
-        long_frames: Frames of a long crop, 4k + 1.
-        long_batch: Long crops a step.
-        straight_steps: Steps at the beginning in which residual branches are left out (`wan_vae.straight`).
-        lr: Learning rate, reached after `warmup` steps; it falls to zero over the last `decay_steps`.
-        noise: Standard deviation of the noise on the latents.
-        hold: Weight of the latents' mean square, which holds their scale near one.
-        figure_weight: How much more a pixel inside a figure counts.
-        skeleton_share: Share of crops taken from drawings of skeletons.
-        composite_share: Share of crops that reach over the seam of both halves.
-        ema: Decay of the weights' running mean.
-        seed: Of weights and draws.
-        precision: `fp32` or `bf16`.
-    """
-
-    sizes: TinyVae = field(default_factory=TinyVae)
-    steps: int = 4000
-    batch: int = 8
-    crop_px: int = 32
-    frames: int = 5
-    long_from: int | None = None
-    long_frames: int = 21
-    long_batch: int = 2
-    straight_steps: int = 0
-    lr: float = 5e-3
-    warmup: int = 50
-    decay_steps: int = 1500
-    noise: float = 0.1
-    hold: float = 1e-3
-    figure_weight: float = 4.0
-    skeleton_share: float = 0.2
-    composite_share: float = 0.1
-    ema: float = 0.995
-    seed: int = 0
-    precision: str = "fp32"
-
-    def cut(self, step: int) -> tuple[int, int]:
-        """Return how many crops a step takes, and of how many frames."""
-        long = self.long_from is not None and step >= self.long_from
-        return (self.long_batch, self.long_frames) if long else (self.batch, self.frames)
-
-
-def crops(config: VaeConfig, clips: Clips, geometry: Geometry, step: int) -> tuple[Tensor, Tensor]:
-    """Return the crops of one step, `[B, 3, T, s, s]` in [-1, 1], and their weights `[B, 1, T, s, s]`.
-
-    A crop is taken around a figure, from a drawing of a skeleton (blank in front, as it will be), or over the seam.
-    """
-    videos, weights = [], []
-    batch, frames = config.cut(step)
-    for item in range(batch):
-        rng = np.random.default_rng([config.seed, step, item])
-        clip = clips.clip(int(rng.integers(len(clips))))
-        first = int(rng.integers(geometry.frames - frames + 1))
-        time = slice(first, first + frames)
-        video, figure = pixels(clip.frames[time]), torch.from_numpy(clip.figure[time])
-        kind, seam = rng.random(), geometry.width_px
-        x = _start(figure[0].any(dim=0), config.crop_px, seam, rng)
-        if kind < config.skeleton_share + config.composite_share:
-            driving, nowhere = _driving(clip.skeleton, time, geometry, rng), torch.zeros_like(figure)
-            if kind < config.skeleton_share:
-                video, figure = driving, nowhere
-            else:
-                video, figure = joined(video, driving), torch.cat([figure, nowhere], dim=-1)
-                x = int(rng.integers(seam - config.crop_px + 1, seam))
-        y = _start(figure[0].any(dim=1), config.crop_px, geometry.height_px, rng)
-        part = (slice(None), slice(y, y + config.crop_px), slice(x, x + config.crop_px))
-        videos.append(video[(slice(None), slice(None), *part)])
-        weights.append(1.0 + config.figure_weight * figure[part][None, None].float())
-    return torch.cat(videos), torch.cat(weights)
-
-
-def _driving(skeleton: Points, time: slice, geometry: Geometry, rng: np.random.Generator) -> Tensor:
-    """Draw some frames of a driving half; in one of four the first frame is still blank."""
-    placed = normalise(skeleton, geometry.height_px, geometry.width_px)[time]
-    drawn = pixels(frames_of(placed, geometry.height_px, geometry.width_px))
-    return blank_prefix(drawn, int(rng.integers(4) == 0), "grey")
-
-
-def _start(filled: Tensor, size: int, whole: int, rng: np.random.Generator) -> int:
-    """Return the start of a crop of `size` that holds a place drawn from those that are filled."""
-    places = filled.nonzero().flatten()
-    centre = int(places[int(rng.integers(len(places)))]) if len(places) else int(rng.integers(whole))
-    return int(rng.integers(max(0, min(centre - size + 1, whole - size)), max(0, min(centre, whole - size)) + 1))
+_CUTS_FOR_COMPONENTS = 150
+_FIRST_OF_THESE = 1_000_000  # steps that no training reaches: their crops are drawn for the components alone
 
 
 def train_vae(
@@ -154,9 +53,13 @@ def train_vae(
     with Metrics(folder, tensorboard=False) as metrics:
         step = _resume(folder, config, clips.digest, vae, optimizer, mean)
         metrics.go_on_from(step)
+        taught = teacher(config, clips, geometry) if step < config.taught_steps else None
         started = time.perf_counter()
-        for video, weight in _ahead(config, clips, geometry, step):
-            with straight(vae) if step < config.straight_steps else nullcontext():
+        for video, weight in crops_ahead(config, clips, geometry, step):
+            if taught is not None and step < config.taught_steps:
+                with straight(vae):
+                    loss = _taught_loss(config, vae, taught, video, weight, step)
+            else:
                 loss = _loss(config, vae, video, weight, step)
             vae.zero_grad(set_to_none=True)
             if not torch.isfinite(loss):
@@ -181,37 +84,52 @@ def train_vae(
     return vae
 
 
-def _ahead(config: VaeConfig, clips: Clips, geometry: Geometry, step: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the crops of each step from `step` on, and cut the next one's meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        cutting = [pool.submit(crops, config, clips, geometry, step)] if step < config.steps else []
-        for following in range(step + 1, config.steps + 1):
-            cut = cutting.pop().result()
-            if following < config.steps:
-                cutting.append(pool.submit(crops, config, clips, geometry, following))
-            yield cut
-
-
 def learning_rate(config: VaeConfig, step: int) -> float:
     """Return the rate of step `step`, from 0: it rises for `warmup` steps, stays, and falls to zero over the last
     `decay_steps`. So `steps` may grow before the fall has begun, and what was learned stays what it was."""
     return config.lr * min(1.0, (step + 1) / config.warmup, (config.steps - step) / config.decay_steps)
 
 
+def teacher(config: VaeConfig, clips: Clips, geometry: Geometry) -> Components:
+    """Return the components of the clips' own crops that teach a VAE of these sizes."""
+    cuts = (crops(config, clips, geometry, _FIRST_OF_THESE + number) for number in range(_CUTS_FOR_COMPONENTS))
+    return components(cuts, config.sizes.z_dim, config.sizes.temporal_stride, config.sizes.spatial_stride)
+
+
+def _taught_loss(
+    config: VaeConfig, vae: AutoencoderKLWan, taught: Components, video: Tensor, weight: Tensor, step: int
+) -> Tensor:
+    """Return the loss of both halves apart: the decoder makes pixels of the components' code, the encoder the code."""
+    code = taught.code(video)
+    with _autocast(config, video):
+        latent = encode(vae, video.to(memory_format=torch.channels_last_3d))
+        got = decode(vae, (code + _noise(config, code, step)).to(video.dtype))
+    return _error(got.float() - video, weight) + config.code_weight * (latent.float() - code).square().mean()
+
+
 def _loss(config: VaeConfig, vae: AutoencoderKLWan, video: Tensor, weight: Tensor, step: int) -> Tensor:
-    """Return the weighted squared error, a tenth of the absolute one, and what holds the latents' scale.
+    """Return the loss of the whole, and what holds the latents' scale.
 
     The latent is the mode, as it will be used; a little noise on it keeps neighbouring latents alike in what they show.
     """
-    noise = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    with torch.autocast(video.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with _autocast(config, video):
         latent = encode(vae, video.to(memory_format=torch.channels_last_3d))
-        drawn = latent + config.noise * torch.randn(latent.shape, generator=noise)
-        got = decode(vae, drawn.to(video.dtype))
-    error = got.float() - video
-    near: Tensor = (weight * (error.square() + 0.1 * error.abs())).sum() / weight.expand_as(error).sum()
-    held: Tensor = config.hold * latent.float().square().mean()
-    return near + held
+        got = decode(vae, (latent + _noise(config, latent, step)).to(video.dtype))
+    return _error(got.float() - video, weight) + config.hold * latent.float().square().mean()
+
+
+def _error(error: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted squared error and a tenth of the absolute one."""
+    return (weight * (error.square() + 0.1 * error.abs())).sum() / weight.expand_as(error).sum()
+
+
+def _noise(config: VaeConfig, latent: Tensor, step: int) -> Tensor:
+    drawn = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    return config.noise * torch.randn(latent.shape, generator=drawn)
+
+
+def _autocast(config: VaeConfig, video: Tensor) -> torch.autocast:
+    return torch.autocast(video.device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def _channels_last(vae: AutoencoderKLWan) -> AutoencoderKLWan:
@@ -272,28 +190,3 @@ def _resume(
 def _told(config: VaeConfig, clips: str) -> dict[str, str]:
     """Return what must not change when a training goes on: all but the number of steps."""
     return {"config": json.dumps(asdict(config) | {"steps": None}, sort_keys=True), "clips": clips}
-
-
-def check(config: VaeConfig, geometry: Geometry) -> None:
-    """Refuse what cannot be trained, before any long work.
-
-    Raises:
-        VaeError: Crops, numbers of steps, precision or sizes do not fit.
-    """
-    sizes = config.sizes
-    stride, side = sizes.patch_size * 2 ** (len(sizes.dim_mult) - 1), min(geometry.height_px, geometry.width_px)
-    if config.crop_px % stride or not stride <= config.crop_px <= side:
-        raise VaeError(f"crop_px is {config.crop_px}; it must be a multiple of {stride} px, at most {side} px")
-    long = {} if config.long_from is None else {"long_frames": config.long_frames}
-    for name, frames in ({"frames": config.frames} | long).items():
-        if frames % 4 != 1 or not 1 <= frames <= geometry.frames:
-            raise VaeError(f"{name} is {frames}; it must be 4k + 1, at most {geometry.frames}")
-    for name, steps in (("steps", config.steps), ("warmup", config.warmup), ("decay_steps", config.decay_steps)):
-        if steps < 1:
-            raise VaeError(f"{name} is {steps}; it must be 1 or more")
-    if config.precision not in ("fp32", "bf16"):
-        raise VaeError(f"precision is {config.precision!r}; it must be fp32 or bf16")
-    try:
-        new_vae(sizes, config.seed)
-    except (ValueError, RuntimeError) as error:
-        raise VaeError(f"a VAE of these sizes cannot be built: {' '.join(str(error).split())}") from error

@@ -18,15 +18,19 @@ from manifests.errors import UserError
 from model.geometry import Geometry
 from model.text import TinyText
 from model.tiny import TinyTransformer, TinyVae, new_vae
+from model.training.components import blocks
+from model.training.crops import crops
 from model.training.examples import Augment, example
 from model.training.samples import to_uint8
-from model.training.vae import VaeConfig, VaeError, crops, learning_rate, set_statistics, train_vae
+from model.training.vae import learning_rate, set_statistics, teacher, train_vae
+from model.training.vae_config import VaeConfig, VaeError
+from model.training.wan_vae import decode, encode, straight
 from model.wan import new_tiny
 from tests.model.training.small_clips import SIZE, Walks
 
 SIZES = TinyVae(z_dim=4, base_dim=4, dim_mult=(1, 2, 2), residual=True)
 CONFIG = VaeConfig(
-    sizes=SIZES, steps=5, batch=2, crop_px=16, frames=5, straight_steps=2, warmup=2, decay_steps=2, precision="bf16"
+    sizes=SIZES, steps=5, batch=2, crop_px=16, frames=5, taught_steps=2, warmup=2, decay_steps=2, precision="bf16"
 )
 WIDE = Geometry(32, 48, 9, 4, 8)
 CLIPS = Walks(3)
@@ -133,6 +137,23 @@ def test_latents_have_mean_zero_and_deviation_one_once_the_statistics_are_set(tm
     by_channel = latents.transpose(0, 1).flatten(1)
     assert torch.allclose(by_channel.mean(dim=1), torch.zeros(6), atol=1e-4)
     assert torch.allclose(by_channel.std(dim=1), torch.ones(6), atol=1e-4)
+
+
+@pytest.mark.train
+def test_a_taught_vae_learns_the_components_and_what_they_show(tmp_path: Path) -> None:
+    sizes = TinyVae(z_dim=6, base_dim=8, dim_mult=(2, 2), patch_size=4, residual=True)
+    config = VaeConfig(sizes=sizes, steps=150, taught_steps=150, batch=4, crop_px=16, frames=5, decay_steps=100)
+    taught = teacher(config, CLIPS, SIZE)
+    vae = train_vae(config, CLIPS, SIZE, tmp_path)
+    video, _ = crops(config, CLIPS, SIZE, 5000)
+    code = taught.code(video)
+    with torch.no_grad(), straight(vae):
+        told = (encode(vae, video) - code).square().mean() / code.square().mean()
+        shown = (decode(vae, code) - video).square().mean()
+    plain = taught.mean + (code.permute(0, 2, 3, 4, 1) * taught.deviation) @ taught.basis.T
+    least = (plain - blocks(video, 2, 8)).square().mean()  # what the components themselves leave out
+    assert told < 0.3
+    assert shown < 1.5 * least
 
 
 def test_a_trained_vae_has_its_statistics_set(tmp_path: Path) -> None:
