@@ -27,12 +27,12 @@ class TinyVae:
     @property
     def spatial_stride(self) -> int:
         """Pixels a latent cell."""
-        return self.patch_size * 2 ** (len(self.dim_mult) - 1)
+        return self.patch_size << (len(self.dim_mult) - 1)
 
     @property
     def temporal_stride(self) -> int:
         """Frames a latent frame, after the first."""
-        return 2 ** min(len(self.dim_mult) - 1, 2)
+        return 1 << min(len(self.dim_mult) - 1, 2)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
     patchify,
     unpatchify,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def straight(vae: AutoencoderKLWan) -> Iterator[None]:
             del block.forward  # the class's own is seen again
 
 
-def _shortcut(block: nn.Module) -> Callable[..., Tensor]:
+def _shortcut(block: WanResidualBlock | WanAttentionBlock) -> Callable[..., Tensor]:
     def forward(x: Tensor, feat_cache: list[Tensor | None] | None = None, feat_idx: list[int] | None = None) -> Tensor:
         if isinstance(block, WanAttentionBlock):
             return x
