@@ -86,8 +86,10 @@ def train_vae(
 
 def learning_rate(config: VaeConfig, step: int) -> float:
     """Return the rate of step `step`, from 0: it rises for `warmup` steps, stays, and falls to zero over the last
-    `decay_steps`. So `steps` may grow before the fall has begun, and what was learned stays what it was."""
-    return config.lr * min(1.0, (step + 1) / config.warmup, (config.steps - step) / config.decay_steps)
+    `decay_steps`, as the square of what is left: branches that come late (`taught_steps`) want a low one. So `steps`
+    may grow before the fall has begun, and what was learned stays what it was."""
+    left = min(1.0, (config.steps - step) / config.decay_steps)
+    return config.lr * min(1.0, (step + 1) / config.warmup) * left**2
 
 
 def teacher(config: VaeConfig, clips: Clips, geometry: Geometry) -> Components:

@@ -221,4 +221,4 @@ def test_the_rate_rises_stays_and_falls() -> None:
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates[:10] == pytest.approx([0.2 * n for n in range(1, 11)])
     assert set(rates[10:80]) == {2.0}
-    assert rates[80:] == pytest.approx([2.0 * (20 - n) / 20 for n in range(20)])
+    assert rates[80:] == pytest.approx([2.0 * ((20 - n) / 20) ** 2 for n in range(20)])
