@@ -88,23 +88,34 @@ def pair_id(source: str, character: str) -> str:
     return "par_" + digest([source, character])
 
 
-def draw(sources: Members, characters: Members, rules: Rules, existing: Iterable[tuple[str, str]] = ()) -> Drawn:
+def draw(
+    sources: Members,
+    characters: Members,
+    rules: Rules,
+    existing: Iterable[tuple[str, str]] = (),
+    resting: Collection[str] = (),
+) -> Drawn:
     """Draw a pair for every free slot. A pure function of sets: the order of rows does not matter.
 
     `existing` pairs (source id, character id) take slots of their sources and places in the quotas, and are not drawn
-    again; pairs of sources or characters that are not among the members are passed over. 100,000 sources against
-    1,000 characters take seconds (docs/benchmarks.md); memory is that of the columns.
+    again; pairs of sources or characters that are not among the members are passed over. Members that are `resting`
+    keep their pairs and get no new one. 100,000 sources against 1,000 characters take seconds (docs/benchmarks.md).
     """
-    return _Draw(sources.sorted(), characters.sorted(), rules, existing).all()
+    return _Draw(sources.sorted(), characters.sorted(), rules, existing, resting).all()
 
 
 class _Draw:
     """The characters lie by cell (domain, framing), so that the best of a cell is the best of a run of columns."""
 
     def __init__(
-        self, sources: Members, characters: Members, rules: Rules, existing: Iterable[tuple[str, str]]
+        self,
+        sources: Members,
+        characters: Members,
+        rules: Rules,
+        existing: Iterable[tuple[str, str]],
+        resting: Collection[str],
     ) -> None:
-        self.rules, self.sources = rules, sources
+        self.rules, self.sources, self.resting = rules, sources, frozenset(resting)
         self.domains = [name for name in DOMAINS if rules.domains.get(name, 0) > 0]
         self._lay_out(characters)
         self.words = random_words(rules.seed, "source", sources.ids)
@@ -122,18 +133,19 @@ class _Draw:
         domain = _places(characters.domains, self.domains, -1)
         framing = _places(characters.framings, FRAMINGS, FRAMINGS.index(UNKNOWN))
         cell = domain * len(FRAMINGS) + framing
-        self.order = np.argsort(cell, kind="stable")[int((domain < 0).sum()) :]  # domains without a weight are out
-        self.ids = [characters.ids[column] for column in self.order]
+        order = np.argsort(cell, kind="stable")
+        self.ids = [characters.ids[column] for column in order]
         self.column = {name: column for column, name in enumerate(self.ids)}
         self.words_of_characters = random_words(self.rules.seed, "character", self.ids)
-        cells, self.begins = np.unique(cell[self.order], return_index=True)
-        self.ends = np.append(self.begins[1:], len(self.order))
+        cells, self.begins = np.unique(cell[order], return_index=True)
+        self.ends = np.append(self.begins[1:], len(order))
         self.cell_domain, self.cell_framing = np.divmod(cells, len(FRAMINGS))
-        self.domain_of = domain[self.order]
-        names = np.array([DOMAINS.index(name) for name in self.domains], np.int64)
-        self.domain_name_of = names[self.domain_of] if len(self.order) else np.zeros(0, np.int64)
-        self.tags = [characters.tags[column] for column in self.order]
-        identities = [characters.identities[column] for column in self.order]
+        self.domain = domain[order]  # -1 without a weight: such characters are never drawn
+        self.domain_name = _places(characters.domains, DOMAINS, -1)[order]
+        rests = [name in self.resting for name in self.ids]
+        self.out = (self.domain < 0) | np.array(rests, bool)
+        self.tags = [characters.tags[column] for column in order]
+        identities = [characters.identities[column] for column in order]
         self.identity, self.source_identity = codes_of(identities, self.sources.identities)
         self.fits, self.crosses = self._framings()
 
@@ -159,7 +171,11 @@ class _Draw:
 
     def all(self) -> Drawn:
         rows = np.array(
-            [row for row in range(len(self.sources.ids)) if len(self.pinned.get(row, ())) < self.rules.per_source],
+            [
+                row
+                for row, name in enumerate(self.sources.ids)
+                if len(self.pinned.get(row, ())) < self.rules.per_source and name not in self.resting
+            ],
             np.int64,
         )
         if self.rules.quotas:
@@ -220,7 +236,8 @@ class _Draw:
         free = np.full(len(rows), self.rules.per_source)
         for place, row in enumerate(rows.tolist()):
             for pinned in self.pinned.get(row, ()):
-                pins[place, self.domain_of[pinned]] += 1
+                if self.domain[pinned] >= 0:
+                    pins[place, self.domain[pinned]] += 1
                 free[place] -= 1
                 self._leave_out(scores, np.array([place]), np.array([pinned]))
             if self.quota and self.quota.is_full_for(row):
@@ -241,10 +258,9 @@ class _Draw:
         scores[(mine == self.identity) & (mine >= 0)] = 0
         if not self.rules.pair_unknown_identities:
             domain = self.source_domain[rows, None]
-            alike = (domain == self.domain_name_of) | (domain < 0)
+            alike = (domain == self.domain_name) | (domain < 0)
             scores[alike & ((mine < 0) | (self.identity < 0))] = 0
-        if self.quota:
-            scores[:, self.quota.full_columns()] = 0
+        scores[:, self.out | self.quota.full_columns() if self.quota else self.out] = 0
         return scores
 
     def _leave_out(self, scores: Words, places: Numbers, columns: Numbers) -> None:

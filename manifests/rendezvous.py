@@ -31,5 +31,5 @@ def mixed(words: Words) -> Words:
 
 
 def uniform(words: Words) -> NDArray[np.float64]:
-    """Return uint64 words as numbers in (0, 1): (the upper 53 bits + 1/2) / 2^53."""
-    return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    """Return uint64 words as numbers in (0, 1): (the upper 52 bits + 1/2) / 2^52."""
+    return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52

@@ -8,10 +8,12 @@ try:
     import click
 
     from manifests.errors import UserError
+    from pipeline.animate_commands import animate
     from pipeline.config_commands import config
     from pipeline.importing import import_
     from pipeline.ledger_commands import look, quarantine, requeue, trace
     from pipeline.manifest_commands import manifest
+    from pipeline.pair_commands import pair, whatif
     from pipeline.run_commands import funnel, plan, run
     from pipeline.status_command import status
     from pipeline.terminal import json_option
@@ -21,8 +23,8 @@ except KeyboardInterrupt:  # in the first tenths of a second there is nothing to
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 ORDER = (
-    "import", "manifest", "config", "plan", "run", "status", "funnel", "quarantine", "requeue", "trace", "look",
-    "train-vae", "train", "demo",
+    "import", "manifest", "config", "pair", "plan", "run", "status", "funnel", "quarantine", "requeue", "trace", "look",
+    "whatif", "train-vae", "train", "animate", "demo",
 )  # fmt: skip
 
 
@@ -62,7 +64,8 @@ manifest.short_help = "See what is in the tables; freeze and compare versions."
 main.add_command(import_, "import")
 main.add_command(train)
 main.add_command(train_vae)
-for _command in (manifest, config, plan, run, status, funnel, quarantine, requeue, trace, look):
+main.add_command(animate)
+for _command in (manifest, config, pair, plan, run, status, funnel, quarantine, requeue, trace, look, whatif):
     main.add_command(_command)
 
 

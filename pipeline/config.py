@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from manifests.keys import digest
 from manifests.schema import TABLES
+from pipeline.pair_config import KeepConfig, PairsConfig
 from pipeline.strict_yaml import ConfigError, nearest, read, validate
 from stages import STAGES, resolve
 from stages.stage import Stage, StageConfig
@@ -32,6 +33,8 @@ class RunConfig(BaseModel):
     stall_timeout_s: float = Field(600.0, gt=0, description="on Ray: seconds without a result until it says where")
     wave_rows: int = Field(20_000, ge=1, description="on Ray: rows of a track that go through its stages at a time")
     price_per_gpu_hour: float | None = Field(None, ge=0, description="what `plan` reckons with, in any currency")
+    pairs: PairsConfig = Field(PairsConfig.model_validate({}), description="which pairs are made")
+    keep: KeepConfig = Field(KeepConfig.model_validate({}), description="which pairs are kept")
     stages: dict[str, dict[str, dict[str, Any] | None]] = Field(description="track -> stage -> its config")
 
 
@@ -160,6 +163,9 @@ def _described(model: type[BaseModel], indent: str, values: dict[str, Any]) -> l
         if name == "stages":
             continue
         default = values[name] if name in values else about.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            lines += [f"{f'{indent}{name}:':<38} # {about.description}", *_described(type(default), f"{indent}  ", {})]
+            continue
         if isinstance(default, tuple):
             default = list(default)
         shown = yaml.safe_dump(default, default_flow_style=True).removesuffix("\n").removesuffix("\n...")

@@ -81,11 +81,11 @@ def by_hand(sources, characters, rules):
                     fits.setdefault(other[2], []).append(other)
                 elif (framing, other[3]) in rules.crossings:
                     crosses.setdefault(other[2], []).append(other)
-            u = ((mix(own ^ word(rules.seed, "crossed", "")) >> 11) + 0.5) / 2**53
+            u = ((mix(own ^ word(rules.seed, "crossed", "")) >> 12) + 0.5) / 2**52
             crosses = crosses if u < rules.crossed_share else {}
             costs = {}
             for name in {*fits, *crosses}:
-                draw_of = ((mix(own ^ word(rules.seed, "slot", f"{slot}:{name}")) >> 11) + 0.5) / 2**53
+                draw_of = ((mix(own ^ word(rules.seed, "slot", f"{slot}:{name}")) >> 12) + 0.5) / 2**52
                 costs[name] = -math.log(draw_of) / rules.domains[name]
             if costs:
                 drawn = min(costs, key=costs.get)
