@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.backbone import BackboneSpec, join_channels
-from model.composite import PACKINGS, join, right
+from model.composite import PACKINGS, join, left, right
 from model.geometry import Geometry
 from model.text import TextEncoder, TinyText
 
@@ -78,6 +78,16 @@ class Lossless:
     def gradient_checkpointing(self, on: bool) -> None: ...
 
     def save(self, folder: str | Path) -> None: ...
+
+
+class Still(Lossless):
+    """It arrives at the reference, which does not move."""
+
+    def velocity(
+        self, noisy: Tensor, sigma: Tensor, cond: Tensor, mask: Tensor, text: Tensor, image: Tensor | None = None
+    ) -> Tensor:
+        picture = left(cond)[:, :, :1].expand_as(left(cond))
+        return (noisy - join(picture, right(cond))) / sigma.view(-1, 1, 1, 1, 1)
 
 
 class Broken(Lossless):
