@@ -20,6 +20,7 @@ from model.clip import ImageEncoder
 from model.composite import PACKINGS, check_video
 from model.geometry import Geometry
 from model.text import TextEncoder, TinyText, umt5
+from model.tiles import cut, join
 from model.tiny import TinyTransformer, TinyVae, new_transformer, new_vae
 from model.wan_config import (
     FRAMES_AT_A_TIME,
@@ -67,7 +68,8 @@ class Wan:
     @property
     def vae_digest(self) -> str:
         config = self.vae.config
-        return digest([weights.digest_of(self.vae), list(config.latents_mean), list(config.latents_std)])
+        statistics = [list(config.latents_mean), list(config.latents_std)]
+        return digest([weights.digest_of(self.vae), *statistics, self.settings.tile_px])
 
     @property
     def image_digest(self) -> str | None:
@@ -91,6 +93,11 @@ class Wan:
             temporal_stride=spec.temporal_stride,
             patch=spec.patch,
         )
+        if (tile := self.settings.tile_px) and (height_px % tile or width_px % tile):
+            raise BackboneError(
+                f"{width_px}x{height_px} px are wanted, and the VAE of {self.name} works in tiles of {tile} px: "
+                f"width and height must be multiples of {tile}"
+            )
         cells = (geometry.latent_frames, geometry.latent_height, geometry.composite_latent_width)
         tokens = max(cell // patch for cell, patch in zip(cells, spec.patch, strict=True))
         if tokens > spec.max_positions:
@@ -103,15 +110,18 @@ class Wan:
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
         self._check_video(video)
-        latents: Tensor = self.vae.encode(video.to(self.vae.dtype)).latent_dist.mode().float()
+        tiles = cut(video.to(self.vae.dtype), self.settings.tile_px)
+        latents: Tensor = self.vae.encode(tiles).latent_dist.mode().float()
         mean, scale = self._statistics(latents)
-        return (latents - mean) * scale
+        return join((latents - mean) * scale, len(video), video.shape[4] // self.spec.spatial_stride)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         mean, scale = self._statistics(latents)
-        pixels: Tensor = self.vae.decode((latents.float() / scale + mean).to(self.vae.dtype)).sample
-        return pixels.float()
+        stride = self.spec.spatial_stride
+        tiles = cut((latents.float() / scale + mean).to(self.vae.dtype), self.settings.tile_px // stride)
+        pixels: Tensor = self.vae.decode(tiles).sample
+        return join(pixels.float(), len(latents), latents.shape[4] * stride)
 
     def pack_mask(self, mask: Tensor) -> Tensor:
         return PACKINGS[self.spec.mask_packing](mask, self.spec)
@@ -194,7 +204,7 @@ class Wan:
     def _check_video(self, video: Tensor) -> None:
         check_video(video)
         frames, height, width = video.shape[2:]
-        stride = self.spec.spatial_stride
+        stride = self.settings.tile_px or self.spec.spatial_stride
         if (frames - 1) % FRAMES_AT_A_TIME or height % stride or width % stride:
             raise BackboneError(  # the VAE itself would drop frames and rows without a word
                 f"a video of {frames} frames of {width}x{height} px cannot be encoded: frames must be "

@@ -15,7 +15,8 @@ _LORA_TARGETS: Final = ("ffn.net.0.proj", "ffn.net.2")  # not condition_embedder
 
 @dataclass(frozen=True)
 class Settings:
-    """What diffusers' configs do not say of a base: its rate, the size it was made for (of one half), its shift."""
+    """What diffusers' configs do not say of a base: its rate, the size it was made for (of one half), its shift, and
+    the side of the tiles in which its VAE works (`model.tiles`; 0: the whole picture at once)."""
 
     fps: int
     prefix_frames: int
@@ -23,12 +24,13 @@ class Settings:
     height_px: int
     width_px: int
     frames: int
+    tile_px: int = 0
 
 
 # the paper's one second of blank driving frames, rounded to the temporal stride; a third of it for `tiny`, whose 21
 # frames would else show little. Shift 3 is Wan's at 480p; few tokens want none
 SETTINGS_OF: Final = {
-    "tiny": Settings(fps=12, prefix_frames=4, shift=1.0, height_px=64, width_px=64, frames=21),
+    "tiny": Settings(fps=12, prefix_frames=4, shift=1.0, height_px=64, width_px=64, frames=21, tile_px=32),
     "wan-i2v": Settings(fps=16, prefix_frames=16, shift=3.0, height_px=480, width_px=832, frames=81),
 }
 

@@ -44,7 +44,8 @@ class StageWorker:
             os.environ.setdefault(name, value)
         self._name = f"{context.get_actor_id()[:8]} (process {os.getpid()} on {ray.util.get_node_ip_address()})"
         self._box = Isolated(root)
-        self._told: Any = None  # the last call that was not waited for
+        self._begun: Any = None  # the last announcement, and
+        self._told: Any = None  # the last report: neither is waited for
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Take a block of rows through the stage; those that go no further leave it here."""
@@ -71,11 +72,16 @@ class StageWorker:
     def _together(self, batch: list[Walk], gone: set[int]) -> list[Walk]:
         """Run a batch; returns those who are now suspect: its process died, and none is charged for it."""
         errands = [tickets.errand(walk) for walk in batch]
-        got = self._box.run(self._spec, _items(batch), lambda: self._call("begin", self._name, errands))
+        got = self._box.run(self._spec, _items(batch), lambda: self._begin(errands))
         if isinstance(got, Death):
             return batch
         self._report(batch, got, gone)
         return []
+
+    def _begin(self, errands: list[Errand]) -> bool:
+        """Say that rows start, without waiting for the desk: that the run ends is heard a batch late."""
+        before, self._begun = self._begun, self._desk.begin.remote(self._name, errands)
+        return before is None or bool(ray.get(before))
 
     def _alone(self, walk: Walk, gone: set[int]) -> None:
         """Run a suspect by itself, each attempt written down before it starts, until it ends or is quarantined."""

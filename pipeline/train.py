@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from model.training.shelf import Make, Shelf
 from model.training.strategy import Batch, PoseDriven
 from model.training.theatre_clips import Split, World
 from model.wan import new_tiny
+from model.wan_config import SETTINGS_OF
 from pipeline.strict_yaml import read, validate
 from pipeline.train_config import BackboneChoice, TrainingRun
 
@@ -52,7 +53,8 @@ def backbone_of(choice: BackboneChoice, texts: Path) -> Backbone:
         return backbone
     fresh = choice.fresh
     text = TinyText(fresh.text.dim, fresh.text.length, fresh.text.words, fresh.seed)
-    return new_tiny(fresh.vae, text, fresh.transformer, fresh.seed)
+    settings = replace(SETTINGS_OF["tiny"], tile_px=fresh.tile_px)
+    return new_tiny(fresh.vae, text, fresh.transformer, fresh.seed, settings)
 
 
 class Prepared:

@@ -33,6 +33,7 @@ class Fresh(_Strict):
     """A tiny backbone with random weights around a trained VAE."""
 
     vae: Path = Field(description="folder of the VAE, the one that holds config.json")
+    tile_px: int = Field(32, ge=0, description="side of the tiles in which the VAE works: crop_px of its training")
     transformer: TinyTransformer = TinyTransformer()
     text: Text = Text()
     seed: int = 0

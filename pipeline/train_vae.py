@@ -14,6 +14,7 @@ from torch import Tensor
 
 from model.composite import left, right
 from model.geometry import Geometry
+from model.tiles import cut, join
 from model.training.clips import KeptClips
 from model.training.examples import Augment, example
 from model.training.reconstruct import Reconstruction, interval, reconstruction
@@ -97,8 +98,8 @@ class VaeTraining:
         """Write the VAE and measure it."""
 
         def through(video: Tensor) -> Tensor:
-            got: Tensor = vae.decode(vae.encode(video).latent_dist.mode()).sample
-            return got
+            tiles = cut(video, self.run.vae.crop_px)
+            return join(vae.decode(vae.encode(tiles).latent_dist.mode()).sample, len(video), video.shape[4])
 
         folder = self.run.folder
         vae.to(torch.float16).save_pretrained(folder / "vae", safe_serialization=True)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.geometry import Geometry
+from model.tiles import cut
 from model.tiny import new_vae
 from model.training.clips import Clips
 from model.training.components import Components, components
@@ -80,7 +81,7 @@ def train_vae(
             if on_step is not None:
                 on_step(step, loss.item())
     vae.load_state_dict(mean)
-    set_statistics(vae, clips, geometry)
+    set_statistics(vae, clips, geometry, config.crop_px)
     return vae
 
 
@@ -145,13 +146,13 @@ def _channels_last(vae: AutoencoderKLWan) -> AutoencoderKLWan:
 
 
 @torch.no_grad()
-def set_statistics(vae: AutoencoderKLWan, clips: Clips, geometry: Geometry, count: int = 64) -> None:
-    """Measure mean and deviation of each latent channel over composites of clips of all worlds, and set them in the
-    VAE's config."""
+def set_statistics(vae: AutoencoderKLWan, clips: Clips, geometry: Geometry, tile_px: int, count: int = 64) -> None:
+    """Measure mean and deviation of each latent channel over composites of clips of all worlds, cut into tiles, and set
+    them in the VAE's config."""
     latents = []
     for number in range(0, len(clips), max(1, len(clips) // count)):
         made = example(clips.clip(number), geometry, Augment(), np.random.default_rng(number))
-        latents += [encode(vae, video).float() for video in (made.wanted, made.given)]
+        latents += [encode(vae, cut(video, tile_px)).float() for video in (made.wanted, made.given)]
     whole = torch.cat(latents).transpose(0, 1).flatten(1)
     vae.register_to_config(latents_mean=whole.mean(dim=1).tolist(), latents_std=whole.std(dim=1).tolist())
 

@@ -19,7 +19,7 @@ class VaeConfig:
         sizes: Of the VAE; more latent channels are the cheap way to a better one.
         steps: Of training.
         batch: Crops a step.
-        crop_px: Side of a crop, whole latent cells.
+        crop_px: Side of a crop, whole latent cells; the VAE then works in tiles of this size (`model.tiles`).
         frames: Frames of a crop, 4k + 1.
         long_from: Step from which crops are `long_frames` long and `long_batch` many; None: never. What has been seen
             of short crops alone goes wrong behind their length: the VAE's caches reach further back.
@@ -77,6 +77,11 @@ def check(config: VaeConfig, geometry: Geometry) -> None:
     stride, side = sizes.spatial_stride, min(geometry.height_px, geometry.width_px)
     if config.crop_px % stride or not stride <= config.crop_px <= side:
         raise VaeError(f"crop_px is {config.crop_px}; it must be a multiple of {stride} px, at most {side} px")
+    if geometry.height_px % config.crop_px or geometry.width_px % config.crop_px:
+        raise VaeError(
+            f"crop_px is {config.crop_px}, the side of the tiles in which the VAE will work; pictures of "
+            f"{geometry.width_px}x{geometry.height_px} px are not whole tiles"
+        )
     long = {} if config.long_from is None else {"long_frames": config.long_frames}
     for name, frames in ({"frames": config.frames} | long).items():
         if frames % 4 != 1 or not 1 <= frames <= geometry.frames:

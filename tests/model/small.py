@@ -36,7 +36,7 @@ NAMES = ("tiny", "wan-i2v")
 TEXT_DIM = 24
 SIZES = TinyTransformer(layers=2, heads=2, head_dim=12, ffn_dim=40, freq_dim=16)
 HEIGHT_PX, WIDTH_PX, FRAMES = 32, 48, 9
-SETTINGS = replace(SETTINGS_OF["tiny"], height_px=HEIGHT_PX, width_px=WIDTH_PX, frames=FRAMES)
+SETTINGS = replace(SETTINGS_OF["tiny"], height_px=HEIGHT_PX, width_px=WIDTH_PX, frames=FRAMES, tile_px=0)
 
 
 def tiny(seed: int = 0, z_dim: int = 20) -> Wan:

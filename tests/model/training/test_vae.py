@@ -26,6 +26,7 @@ from model.training.vae import learning_rate, set_statistics, teacher, train_vae
 from model.training.vae_config import VaeConfig, VaeError
 from model.training.wan_vae import decode, encode, straight
 from model.wan import new_tiny
+from model.wan_config import SETTINGS_OF
 from tests.model.training.small_clips import SIZE, Walks
 
 SIZES = TinyVae(z_dim=4, base_dim=4, dim_mult=(1, 2, 2), residual=True)
@@ -129,9 +130,10 @@ def test_crops_that_do_not_fit_are_refused_before_the_first_step(tmp_path: Path,
 
 def test_latents_have_mean_zero_and_deviation_one_once_the_statistics_are_set(tmp_path: Path) -> None:
     vae = new_vae(replace(SIZES, z_dim=6), 3)
-    set_statistics(vae, CLIPS, SIZE)
+    set_statistics(vae, CLIPS, SIZE, CONFIG.crop_px)
     assert len(set(vae.config.latents_mean)) == 6
-    wan = new_tiny(vae, TinyText(16, 4, 64), TinyTransformer(1, 2, 16, 16, 32), 0)
+    settings = replace(SETTINGS_OF["tiny"], tile_px=CONFIG.crop_px)
+    wan = new_tiny(vae, TinyText(16, 4, 64), TinyTransformer(1, 2, 16, 16, 32), 0, settings)
     made = [example(CLIPS.clip(n), SIZE, Augment(), np.random.default_rng(n)) for n in range(3)]
     latents = wan.encode(torch.cat([video for each in made for video in (each.wanted, each.given)]))
     by_channel = latents.transpose(0, 1).flatten(1)
@@ -159,7 +161,7 @@ def test_a_taught_vae_learns_the_components_and_what_they_show(tmp_path: Path) -
 def test_a_trained_vae_has_its_statistics_set(tmp_path: Path) -> None:
     vae = trained(tmp_path, replace(CONFIG, steps=1))
     before = list(vae.config.latents_mean), list(vae.config.latents_std)
-    set_statistics(vae, CLIPS, SIZE)
+    set_statistics(vae, CLIPS, SIZE, CONFIG.crop_px)
     assert before == (list(vae.config.latents_mean), list(vae.config.latents_std))
     assert all(value > 0 for value in before[1])
 
