@@ -1,34 +1,24 @@
 """Verdicts over the table `pairs`: scores out of the ledger, percentiles made numbers once, labels out of a file.
 
-Scores are the numbers that the stages of the pairs track made under this config; a number `motion` in a column `judge`
-that holds fields is the score `judge.motion`. They are read straight out of the log, as columns.
+Scores are the numbers that the stages of the pairs track made under this config (pipeline/scores.py).
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-from pyarrow import json as arrow_json
 
-from manifests import ledger
 from manifests.keys import digest
-from manifests.schema import OUTCOMES
 from manifests.store import Store
 from manifests.tables import Tables
 from manifests.verdicts import KeepError, Label, Limit, Percentile, Scores, Verdicts, decide, resolve
 from pipeline.config import Run
-from pipeline.pair_config import KeepConfig, flattened
-from pipeline.plan import plan_track
+from pipeline.pair_config import KeepConfig
+from pipeline.plan import _usable_rows, keys_of
+from pipeline.scores import scores_of
 from pipeline.strict_yaml import nearest
-
-_READ: Final = ["key", "state", "made", "epoch", "seq"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,6 @@ class Judged:
 
     rows: pa.Table  # id, source, character of the usable pairs, sorted by id
     scores: Scores
-    recipes: list[str]  # digests of the stages that may give scores
 
     @property
     def ids(self) -> list[str]:
@@ -53,13 +42,10 @@ def judged(run: Run, tables: Tables, at: int | str | None = None) -> Judged:
         TableError: There is no such version or tag.
     """
     specs = run.tracks.get("pairs", [])
-    plan = plan_track(specs, "pairs", tables, ledger.Fold())
-    scores: dict[str, NDArray[np.float64]] = {}
-    for spec, keys in zip(specs, plan.keys, strict=True):
-        made = _made_by(tables, spec.name, keys, at)
-        scores |= _numbers(made)
+    rows, _ = _usable_rows(tables, "pairs", specs, None)
+    scores = scores_of(tables, specs, keys_of(rows, specs), at)
     couples = tables.read("pairs", columns=["id", "source", "character"], where="reject IS NULL").sort_by("id")
-    return Judged(couples, scores, [spec.digest for spec in specs])
+    return Judged(couples, scores)
 
 
 def limits_of(run: Run, tables: Tables, config: KeepConfig | None = None, record: bool = False) -> tuple[Limit, ...]:
@@ -155,61 +141,3 @@ def verdicts_on(found: Judged, limits: Sequence[Limit], labels: Mapping[str, Lab
             known = nearest(limit.score, found.scores)
             raise KeepError(f"keep.{limit.side} names the score {limit.score!r}, which no pair has{known}")
     return decide(found.ids, found.scores, limits, labels)
-
-
-def _made_by(tables: Tables, stage: str, keys: Sequence[str], at: int | str | None) -> pa.Table:
-    """Return what a stage made for each key: `made` (JSON or null) in the order of `keys`, of the newest outcome."""
-    where = f"track = 'pairs' AND stage = '{stage}'"
-    log = tables.read("outcomes", columns=_READ, where=where, version=at)
-    order = np.lexsort((log["seq"].to_numpy(), log["epoch"].to_numpy()))
-    place = pc.index_in(log["key"].combine_chunks(), value_set=pa.array(keys, OUTCOMES.field("key").type))
-    places = pc.fill_null(place, -1).to_numpy(zero_copy_only=False)[order]
-    newest = np.full(len(keys), -1)
-    newest[places[places >= 0]] = order[places >= 0]  # where a place comes again, numpy keeps the last value
-    rows = log.select(["state", "made"]).take(pa.array(newest, mask=newest < 0))
-    done = pc.fill_null(pc.equal(rows["state"], ledger.DONE), False)
-    return pa.table({"made": pc.if_else(done, rows["made"], pa.scalar(None, pa.string()))})
-
-
-def _numbers(made: pa.Table) -> dict[str, NDArray[np.float64]]:
-    """Return score name -> [rows] of the JSON in `made`; NaN where there is none."""
-    there = pc.is_valid(made["made"]).to_numpy(zero_copy_only=False)
-    numbers = {}
-    for name, found in _parsed(made["made"].drop_null().to_pylist()).items():
-        numbers[name] = np.full(len(there), np.nan)
-        numbers[name][there] = found
-    return numbers
-
-
-def _parsed(texts: list[str]) -> dict[str, NDArray[np.float64]]:
-    """Return the numbers in JSON objects as columns: by Arrow, or, where types are mixed, by Python."""
-    if not texts:
-        return {}
-    size = max(1 << 20, 2 * max(map(len, texts)) * 4)  # bytes; an object must fit into a block
-    try:
-        table = arrow_json.read_json(
-            io.BytesIO("\n".join(texts).encode()), read_options=arrow_json.ReadOptions(block_size=size)
-        )
-    except pa.ArrowInvalid:  # a raw answer whose fields change their type from row to row, or a NaN
-        return _parsed_by_python(texts)
-    return {name: pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False) for name, column in _columns(table, "")}
-
-
-def _columns(table: pa.Table, prefix: str) -> list[tuple[str, pa.ChunkedArray]]:
-    found: list[tuple[str, pa.ChunkedArray]] = []
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_struct(column.type):
-            inner = pa.table({each.name: pc.struct_field(column, each.name) for each in column.type})
-            found += _columns(inner, f"{prefix}{name}.")
-        elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            found.append((prefix + name, column))
-    return found
-
-
-def _parsed_by_python(texts: list[str]) -> dict[str, NDArray[np.float64]]:
-    numbers: dict[str, NDArray[np.float64]] = {}
-    for row, text in enumerate(texts):
-        for name, value in flattened(json.loads(text), ""):
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                numbers.setdefault(name, np.full(len(texts), np.nan))[row] = value
-    return numbers

@@ -107,10 +107,14 @@ def _shares(names: Sequence[str], of_pair: NDArray[np.int64], now: Truths, then:
 
 def _by_tag(side: pa.Table) -> dict[str, Truths]:
     """Return tag -> which rows carry it, bool [rows + 1]; the last stands for a row that is gone."""
-    found: dict[str, Truths] = {}
-    for row, tags in enumerate(side["tags"].to_pylist()):
-        for tag in tags or ():
-            found.setdefault(tag, np.zeros(side.num_rows + 1, bool))[row] = True
+    lists = side["tags"].combine_chunks()
+    rows = pc.list_parent_indices(lists).to_numpy()
+    words = pc.list_flatten(lists).dictionary_encode()
+    codes = words.indices.to_numpy()
+    found = {}
+    for code, tag in enumerate(words.dictionary.to_pylist()):
+        found[tag] = np.zeros(side.num_rows + 1, bool)
+        found[tag][rows[codes == code]] = True
     return found
 
 
