@@ -111,7 +111,8 @@ def animate(
 
     Nothing is fetched. The whole picture is fitted into the backbone's size, what is transparent on grey, and the
     result shows what the picture shows, at that size. The skeleton is placed by the box that holds it over the whole
-    clip, as in training: where the person stands in the clip does not matter.
+    clip, and its bones keep their lengths, as in training: where the person stands in the clip does not matter, and
+    the model is trained to take the build from the picture.
 
     A clip that is longer than the backbone's window is made in windows that share about a quarter of their frames.
     Each begins with the reference; the shared part is made once, and given to the next window as known; in the shared

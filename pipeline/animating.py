@@ -201,7 +201,7 @@ def _motion(order: Order, facts: FilmFacts | None, fps: float, told: Told) -> Mo
     else:
         assert order.driving is not None
         assert facts is not None
-        config = skeleton_config(order.skeleton, order.skeleton_sets, order.people)
+        config = skeleton_config(order.skeleton, order.skeleton_sets, order.people or order.figures)
         motion = motion_of_clip(order.driving, facts, fps, config, told)
     return following(
         motion, order.people, order.figures, order.reference,
