@@ -2,12 +2,14 @@
 
 import statistics
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 from rich.table import Table
 
 from manifests.pairs import UNKNOWN
 from pipeline.pairing import Pairing
+
+_SHOWN: Final = 12  # tags without a quota, the most frequent
 
 
 def mix_of(pairing: Pairing) -> dict[str, Any]:
@@ -73,17 +75,21 @@ def mix_table(mix: dict[str, Any]) -> Table:
         table.add_row("domain" * (place == 0), name, f"{line['pairs']:,}", f"{line['share']:.1%}", wanted)
     for place, (name, count) in enumerate(mix["framings"].items()):
         table.add_row("framing" * (place == 0), name, f"{count:,}", f"{count / total:.1%}", "")
-    for place, (name, line) in enumerate(mix["tags"].items()):
+    limited = {name: line for name, line in mix["tags"].items() if line["quota"] is not None}
+    shown = limited | dict(list(mix["tags"].items())[:_SHOWN])
+    for place, (name, line) in enumerate(shown.items()):
         most = "" if line["quota"] is None else f"at most {line['quota']:,}"
         share = f"{line['pairs'] / total:.1%}" if total else ""
         table.add_row("tag" * (place == 0), name, f"{line['pairs']:,}", share, most)
+    if len(shown) < len(mix["tags"]):
+        table.add_row("", f"... {len(mix['tags']) - len(shown):,} more", "", "", "")
     return table
 
 
 def mix_sentences(mix: dict[str, Any]) -> list[str]:
     """Return what a person should know beside the table."""
     used = mix["characters"]
-    lines = [f"{mix['pairs']:,} pairs: {mix['written']:,} written, {mix['new']:,} new"]
+    lines = [f"{mix['pairs']:,} pairs: {mix['written']:,} from before, {mix['new']:,} new"]
     if mix["pairs"]:
         lines[0] += f"; {used['used']:,} characters, the busiest in {used['most_pairs']:,} pairs"
     if mix["rejected"]:

@@ -43,6 +43,8 @@ def pair(config: str, sets: tuple[str, ...], as_json: bool, dry_run: bool) -> No
         click.echo("\n".join(mix_sentences(mix)))
         if dry_run:
             click.echo(f"nothing was written; to write: bodydouble pair {config}")
+        elif mix["new"]:
+            click.echo(f"{mix['new']:,} pairs were written; to go on: bodydouble plan {config}")
     say_if_nothing_was_imported(loaded.config.root)
 
 

@@ -141,10 +141,10 @@ def test_the_command_shows_the_mix_and_writes_nothing_with_dry_run(tmp_path, roo
         assert found.exit_code == 0, found.output
         return found.stdout
 
-    assert "40 pairs: 0 written, 40 new" in call("--dry-run")
+    assert "40 pairs: 0 from before, 40 new" in call("--dry-run")
     assert Tables(root).count("pairs") == 0
     assert json.loads(call("--json"))["new"] == 40
-    assert "40 pairs: 40 written, 0 new" in call()
+    assert "40 pairs: 40 from before, 0 new" in call()
 
 
 def test_pairs_are_written_under_the_lease(run_of, root):
