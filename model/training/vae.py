@@ -27,7 +27,7 @@ from model.training.examples import Augment, example
 from model.training.metrics import Metrics
 from model.training.muon import MuonAdamW
 from model.training.vae_config import VaeConfig, VaeError, check
-from model.training.wan_vae import decode, encode, straight
+from model.wan_vae import decode, encode, straight
 
 _CUTS_FOR_COMPONENTS = 150
 _FIRST_OF_THESE = 1_000_000  # steps that no training reaches: their crops are drawn for the components alone

@@ -24,9 +24,9 @@ from model.training.examples import Augment, example
 from model.training.samples import to_uint8
 from model.training.vae import learning_rate, set_statistics, teacher, train_vae
 from model.training.vae_config import VaeConfig, VaeError
-from model.training.wan_vae import decode, encode, straight
 from model.wan import new_tiny
 from model.wan_config import SETTINGS_OF
+from model.wan_vae import decode, encode, straight
 from tests.model.training.small_clips import SIZE, Walks
 
 SIZES = TinyVae(z_dim=4, base_dim=4, dim_mult=(1, 2, 2), residual=True)

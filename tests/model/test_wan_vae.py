@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from model.tiny import TinyVae, new_vae
-from model.training.wan_vae import decode, encode, straight
+from model.wan_vae import decode, encode, straight
 
 KINDS = {
     "plain": TinyVae(z_dim=4, base_dim=8, dim_mult=(1, 2, 4)),
