@@ -56,6 +56,7 @@ def main() -> None:
     bodydouble run run.yaml                               do it; kill it, run it again: nothing is lost
     bodydouble status --root run.yaml                     how far it is, from any machine
     bodydouble funnel run.yaml                            why so few survived
+    bodydouble animate --reference picture.png --driving clip.mp4 out.mp4
     """
 
 

@@ -16,7 +16,7 @@ from manifests.tables import Tables
 from manifests.verdicts import KeepError, Label, Limit, Percentile, Scores, Verdicts, decide, resolve
 from pipeline.config import Run
 from pipeline.pair_config import KeepConfig
-from pipeline.plan import _usable_rows, keys_of
+from pipeline.plan import keys_of, usable_rows
 from pipeline.scores import scores_of
 from pipeline.strict_yaml import nearest
 
@@ -42,7 +42,7 @@ def judged(run: Run, tables: Tables, at: int | str | None = None) -> Judged:
         TableError: There is no such version or tag.
     """
     specs = run.tracks.get("pairs", [])
-    rows, _ = _usable_rows(tables, "pairs", specs, None)
+    rows, _ = usable_rows(tables, "pairs", specs, None)
     scores = scores_of(tables, specs, keys_of(rows, specs), at)
     couples = tables.read("pairs", columns=["id", "source", "character"], where="reject IS NULL").sort_by("id")
     return Judged(couples, scores)

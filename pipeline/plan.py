@@ -88,7 +88,7 @@ def plan_track(
     limit: int | None = None,
 ) -> TrackPlan:
     """Plan one track; see `plan_run`."""
-    rows, first = _usable_rows(tables, track, specs, limit)
+    rows, first = usable_rows(tables, track, specs, limit)
     keys = keys_of(rows, specs)
     alive = list(range(rows.num_rows))
     position = [-1] * rows.num_rows
@@ -147,7 +147,7 @@ def keys_of(rows: pa.Table, specs: Sequence[StageSpec]) -> list[list[str]]:
     return keys
 
 
-def _usable_rows(
+def usable_rows(
     tables: Tables, track: str, specs: Sequence[StageSpec], limit: int | None
 ) -> tuple[pa.Table, StageCount]:
     """Return the rows that importing accepted, and the funnel's first line."""

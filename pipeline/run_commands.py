@@ -164,18 +164,25 @@ def plan(
     from pipeline.config import load
     from pipeline.cost import cost_of
     from pipeline.funnel import plan_table
+    from pipeline.mix import mix_of, mix_sentences, mix_table
+    from pipeline.pairing import pairing_of
 
     loaded = load(config, sets)
     if other is not None:
         _print_changes(plans.why_again(loaded, load(other)), config, other, as_json)
         return
     tables = Tables(loaded.config.root)
-    planned = plans.plan_run(loaded, tables, ledger.fold(tables), limit, until)
+    folded = ledger.fold(tables)
+    mix = mix_of(pairing_of(loaded, tables, folded))
+    planned = plans.plan_run(loaded, tables, folded, limit, until)
     counts, cost = plans.summary(planned), cost_of(loaded, planned, tables)
     if as_json:
-        print_json({"tables": counts, "cost": cost_page.as_json(cost)})
+        print_json({"tables": counts, "pairs": mix, "cost": cost_page.as_json(cost)})
     else:
         print_table(plan_table(counts))
+        if mix["pairs"]:
+            print_table(mix_table(mix))
+            click.echo("\n".join(mix_sentences(mix)))
         _print_cost(cost, loaded, config)
     say_if_nothing_was_imported(loaded.config.root)
 
