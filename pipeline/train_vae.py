@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
+from safetensors.torch import save_file
 from torch import Tensor
 
+from model import weights
 from model.composite import left, right
 from model.geometry import Geometry
 from model.tiles import cut, join
@@ -91,8 +93,8 @@ class VaeTraining:
         self.prepare(Share())
         run = self.run
         vae = train_vae(run.vae, self.train, self.geometry, run.folder / "training", on_step=on_step)
-        vae = vae.to(torch.float16).to(torch.float32)  # what is written is what is measured
-        return self.measure(vae)
+        vae.load_state_dict({name: value.half().float() for name, value in vae.state_dict().items()})
+        return self.measure(vae)  # what is written is what is measured
 
     def measure(self, vae: AutoencoderKLWan) -> Verdict:
         """Write the VAE and measure it."""
@@ -102,8 +104,9 @@ class VaeTraining:
             return join(vae.decode(vae.encode(tiles).latent_dist.mode()).sample, len(video), video.shape[4])
 
         folder = self.run.folder
-        vae.to(torch.float16).save_pretrained(folder / "vae", safe_serialization=True)
-        vae.to(torch.float32)
+        vae.save_config(folder / "vae")
+        half = {name: value.half().contiguous() for name, value in vae.state_dict().items()}
+        save_file(half, folder / "vae" / weights.WEIGHTS, metadata={"format": "pt"})
         numbers = range(len(self.held_out))
         measured = reconstruction(through, self.held_out, self.geometry, numbers)
         verdict = Verdict(measured, self.run.accept_db)
