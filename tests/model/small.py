@@ -42,6 +42,9 @@ SETTINGS = replace(SETTINGS_OF["tiny"], height_px=HEIGHT_PX, width_px=WIDTH_PX, 
 def tiny(seed: int = 0, z_dim: int = 20) -> Wan:
     """Return a `tiny` backbone whose head is not zero and whose latents are not normalised by 0 and 1."""
     vae = new_vae(TinyVae(z_dim=z_dim, base_dim=8), seed)
+    for number, parameter in enumerate(vae.parameters()):
+        if not parameter.any():  # branches begin at zero, and would hide half of the VAE
+            torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(number))
     numbers = torch.linspace(0.1, 1.1, z_dim)
     vae.register_to_config(latents_mean=(0.3 - numbers).tolist(), latents_std=(0.2 + numbers).tolist())
     backbone = new_tiny(vae, TinyText(dim=TEXT_DIM, length=8), SIZES, seed, SETTINGS)

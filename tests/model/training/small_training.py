@@ -21,6 +21,7 @@ from model.training.config import Checkpoints, Lora, Optimizer, TrainConfig, Val
 from model.training.loop import Summary, train
 from model.training.strategy import Batch, PoseDriven
 from model.wan import Wan, new_tiny
+from model.wan_config import SETTINGS_OF
 
 CHANNELS, FRAMES, HEIGHT, WIDTH = 4, 2, 2, 4  # latent cells; WIDTH is of the composite
 TOKENS = FRAMES * (HEIGHT // 2) * (WIDTH // 2)
@@ -77,7 +78,8 @@ def backbone(seed: int = 0, layers: int = 2) -> Wan:
     """Return a tiny Wan with fresh weights; the last layer is drawn too, so that gradients reach every parameter."""
     vae = new_vae(TinyVae(z_dim=CHANNELS, base_dim=4, dim_mult=(1, 1, 1)), seed)
     text = TinyText(dim=16, length=4, words=64, seed=seed)
-    wan = new_tiny(vae, text, TinyTransformer(layers=layers, heads=2, head_dim=16, ffn_dim=48, freq_dim=32), seed)
+    sizes = TinyTransformer(layers=layers, heads=2, head_dim=16, ffn_dim=48, freq_dim=32)
+    wan = new_tiny(vae, text, sizes, seed, replace(SETTINGS_OF["tiny"], tile_px=0))
     with torch.no_grad():
         wan.transformer.proj_out.weight.normal_(std=0.02, generator=torch.Generator().manual_seed(seed))
     return wan
