@@ -20,8 +20,8 @@ from torch import Tensor
 
 
 def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
-    """Return the mode of the latents, `[B, z, (T - 1) / 4 + 1, H / s, W / s]`, of pixels `[B, 3, T, H, W]` in
-    [-1, 1]; as `vae.encode(video).latent_dist.mode()`, with gradients."""
+    """Return the mode of the latents, `[B, z, (T - 1) / t + 1, H / s, W / s]`, of pixels `[B, 3, T, H, W]` in
+    [-1, 1], strides t and s; as `vae.encode(video).latent_dist.mode()`, with gradients."""
     patch = vae.config.patch_size
     pixels = video if patch is None else patchify(video, patch_size=patch)
     vae.clear_cache()
