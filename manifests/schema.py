@@ -77,8 +77,8 @@ CHARACTERS: Final = pa.schema(
 PAIRS: Final = pa.schema(
     [
         _field("id", _TEXT, "par_ + digest of source and character"),
-        _field("source", _TEXT, "id of the source: one motion"),
-        _field("character", _TEXT, "id of the character: another identity"),
+        _field("source", _TEXT, "id of the source: one motion; null once it was forgotten"),
+        _field("character", _TEXT, "id of the character: another identity; null once it was forgotten"),
         _field("reject", _TEXT, "why the pair cannot be used; null if usable"),
         _field("reject_detail", _TEXT, "one sentence for the person who asks; null if usable"),
     ]
@@ -113,7 +113,44 @@ OUTCOMES: Final = pa.schema(
     ]
 )
 
-TABLES: Final = {"sources": SOURCES, "characters": CHARACTERS, "pairs": PAIRS, "outcomes": OUTCOMES}
+SHARDS: Final = pa.schema(
+    [
+        _field("id", _TEXT, "shd_ + key of the shard: digest of all that it holds"),
+        _field("cut", _TEXT, "the cut that it was made for: a folder under shards/"),
+        _field("name", _TEXT, "name of its tar and of its page, without the ending"),
+        _field("kind", _TEXT, "reverse, forward or self"),
+        _field("width", _INT, "width of its targets, px"),
+        _field("height", _INT, "height of its targets, px"),
+        _field("frames", _INT, "frames of each of its clips"),
+        _field("fps", _FLOAT, "frames a second of its clips"),
+        _field("samples", _TEXTS, "ids of the rows that its samples were made of: pairs, or sources if kind is self"),
+    ]
+)
+
+TOMBSTONES: Final = pa.schema(
+    [
+        _field("id", _TEXT, "tmb_ + digest of the rows that were forgotten"),
+        _field("track", _TEXT, "table that they were in: sources or characters"),
+        _field("items", _TEXTS, "their ids: all rows of one file"),
+        _field("file_sha256", _TEXT, "SHA-256 of that file: it is not imported again; null if it could not be read"),
+        _field("pairs", _TEXTS, "ids of the pairs that were made of them"),
+        _field("reason", _TEXT, "why they were forgotten, as given"),
+        _field("by", _TEXT, "who did it: user and machine"),
+        _field("at", pa.timestamp("us", "UTC"), "when it was begun"),
+        _field("state", _TEXT, "begun, or done: `forget` of the same id finishes what was begun"),
+        _field("indexes", _TEXTS, "SHA-256 of the indexes of shards that held something of them"),
+        _field("found", _TEXT, "what was removed, as JSON: counts by kind; null until it is done"),
+    ]
+)
+
+TABLES: Final = {
+    "sources": SOURCES,
+    "characters": CHARACTERS,
+    "pairs": PAIRS,
+    "outcomes": OUTCOMES,
+    "shards": SHARDS,
+    "tombstones": TOMBSTONES,
+}
 
 
 def comment_of(field: pa.Field) -> str:

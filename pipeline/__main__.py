@@ -13,6 +13,7 @@ try:
     from pipeline.importing import import_
     from pipeline.ledger_commands import look, quarantine, requeue, trace
     from pipeline.manifest_commands import manifest
+    from pipeline.pack_commands import pack, verify
     from pipeline.pair_commands import pair, whatif
     from pipeline.run_commands import funnel, plan, run
     from pipeline.status_command import status
@@ -24,7 +25,7 @@ except KeyboardInterrupt:  # in the first tenths of a second there is nothing to
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 ORDER = (
     "import", "manifest", "config", "pair", "plan", "run", "status", "funnel", "quarantine", "requeue", "trace", "look",
-    "whatif", "train-vae", "train", "animate", "demo",
+    "whatif", "pack", "verify", "train-vae", "train", "animate", "demo",
 )  # fmt: skip
 
 
@@ -66,6 +67,8 @@ main.add_command(import_, "import")
 main.add_command(train)
 main.add_command(train_vae)
 main.add_command(animate)
+main.add_command(pack)
+main.add_command(verify)
 for _command in (manifest, config, pair, plan, run, status, funnel, quarantine, requeue, trace, look, whatif):
     main.add_command(_command)
 

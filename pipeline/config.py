@@ -17,6 +17,7 @@ from manifests.schema import TABLES
 from pipeline.pair_config import KeepConfig, PairsConfig
 from pipeline.strict_yaml import ConfigError, nearest, read, validate
 from stages import STAGES, resolve
+from stages.pack import PackConfig
 from stages.stage import Stage, StageConfig
 
 
@@ -35,6 +36,7 @@ class RunConfig(BaseModel):
     price_per_gpu_hour: float | None = Field(None, ge=0, description="what `plan` reckons with, in any currency")
     pairs: PairsConfig = Field(PairsConfig.model_validate({}), description="which pairs are made")
     keep: KeepConfig = Field(KeepConfig.model_validate({}), description="which pairs are kept")
+    pack: PackConfig = Field(PackConfig.model_validate({}), description="how kept pairs are cut into shards")
     stages: dict[str, dict[str, dict[str, Any] | None]] = Field(description="track -> stage -> its config")
 
 

@@ -13,12 +13,15 @@ from pipeline.terminal import root_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-TABLES: Final = ("sources", "characters", "pairs", "outcomes")  # as manifests.schema, which is slow to load
+# as manifests.schema, which is slow to load
+TABLES: Final = ("sources", "characters", "pairs", "outcomes", "shards", "tombstones")
 SHOWN: Final = {  # columns of `list`, unless others are asked for
     "sources": ("id", "file", "start_s", "fps", "frames", "licence", "consent", "reject"),
     "characters": ("id", "file", "width", "height", "domain", "licence", "consent", "reject"),
     "pairs": ("id", "source", "character", "reject"),
     "outcomes": ("item", "stage", "state", "reason", "key"),
+    "shards": ("id", "cut", "name", "kind", "frames", "fps"),
+    "tombstones": ("id", "track", "items", "reason", "by", "state"),
 }
 NARROW_WIDTH: Final = 200  # columns of text where no terminal says how many there are
 
