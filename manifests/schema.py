@@ -9,7 +9,7 @@ from typing import Final
 import pyarrow as pa
 
 DOMAINS: Final = ("human", "cartoon", "animal", "object")
-TRACKS: Final = ("sources", "characters", "pairs")  # tables whose rows go through stages, in order
+TRACKS: Final = ("sources", "characters", "pairs", "shards")  # tables whose rows are items of the ledger, in order
 
 
 def _field(name: str, kind: pa.DataType, comment: str) -> pa.Field:

@@ -17,6 +17,7 @@ try:
     from pipeline.pair_commands import pair, whatif
     from pipeline.run_commands import funnel, plan, run
     from pipeline.status_command import status
+    from pipeline.takedown_commands import forget, impact
     from pipeline.terminal import json_option
     from pipeline.train_commands import train, train_vae
 except KeyboardInterrupt:  # in the first tenths of a second there is nothing to stop yet
@@ -25,7 +26,7 @@ except KeyboardInterrupt:  # in the first tenths of a second there is nothing to
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 ORDER = (
     "import", "manifest", "config", "pair", "plan", "run", "status", "funnel", "quarantine", "requeue", "trace", "look",
-    "whatif", "pack", "verify", "train-vae", "train", "animate", "demo",
+    "whatif", "pack", "verify", "impact", "forget", "train-vae", "train", "animate", "demo",
 )  # fmt: skip
 
 
@@ -69,6 +70,8 @@ main.add_command(train_vae)
 main.add_command(animate)
 main.add_command(pack)
 main.add_command(verify)
+main.add_command(impact)
+main.add_command(forget)
 for _command in (manifest, config, pair, plan, run, status, funnel, quarantine, requeue, trace, look, whatif):
     main.add_command(_command)
 

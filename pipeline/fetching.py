@@ -26,6 +26,8 @@ from manifests.keys import sha256_of_file
 from manifests.patience import errors_of_drivers, told
 from manifests.remote import RemoteFiles
 from manifests.rows import Found
+from manifests.tables import Tables
+from manifests.tombstones import REASON, refused
 
 _PART: Final = ".part-"
 
@@ -53,6 +55,7 @@ class Fetcher:
         self._limits, self._allow_private_hosts = limits, allow_private_hosts
         self._files = files_of(self.root)
         self._parts: str | None = None
+        self._refused: frozenset[str] | None = None  # SHA-256 of files that were taken down
         self._lock = threading.Lock()
 
     def __enter__(self) -> "Fetcher":
@@ -70,6 +73,16 @@ class Fetcher:
             return self._download(entry)
         except DownloadError as error:
             return Fetched(reject=error.reason, reject_detail=error.detail)
+
+    def unless_forgotten(self, fetched: Fetched) -> Fetched:
+        """Return a file as it was fetched, or why it is refused: its bytes were taken down (`bodydouble forget`)."""
+        if self._refused is None:
+            self._refused = refused(Tables(self.root))
+        if fetched.found is None or fetched.found.sha256 not in self._refused:
+            return fetched
+        self.drop(fetched)
+        detail = "these bytes were taken down, and a tombstone keeps them out: see `manifest list --table tombstones`"
+        return Fetched(reject=REASON, reject_detail=detail)
 
     def known(self, file: str, sha256: str, size: int) -> Fetched | None:
         """Return a file that an earlier import fetched, if it is still there (under a URL: its URL)."""

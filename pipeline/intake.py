@@ -142,11 +142,15 @@ class Intake:
                 for entries, known in self._with_known(grouped):
                     coming.append((entries, known or self._coming(pool, entries[0])))
                     if len(coming) > (self._hands.ahead if self._hands else _AHEAD):
-                        yield _place(*coming.popleft())
+                        yield self._place(*coming.popleft())
                 while coming:
-                    yield _place(*coming.popleft())
+                    yield self._place(*coming.popleft())
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _place(self, entries: list[Entry], fetched: Fetched | Future[Fetched]) -> _Place:
+        done = fetched if isinstance(fetched, Fetched) else fetched.result()
+        return _Place(entries, self._fetcher.unless_forgotten(done))
 
     def _coming(self, pool: ThreadPoolExecutor, entry: Entry) -> Fetched | Future[Fetched]:
         if entry.reject is not None:
@@ -271,10 +275,6 @@ class Intake:
         summary.contradictions += contradicts(old, row)
         if merged["reject"] is not None:
             summary.rejected[merged["reject"]] += 1
-
-
-def _place(entries: list[Entry], fetched: Fetched | Future[Fetched]) -> _Place:
-    return _Place(entries, fetched if isinstance(fetched, Fetched) else fetched.result())
 
 
 def _batches(places: Iterator[_Place]) -> Iterator[list[_Place]]:
