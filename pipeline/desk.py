@@ -13,15 +13,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pyarrow.compute as pc
 
 from manifests import ledger
 from manifests.errors import UserError, is_full
 from manifests.flight import FlightNote
-from manifests.ledger import Committer, Outcome
+from manifests.ledger import Committer
 from manifests.tables import Tables
+from pipeline.errands import Answer, Errand, Packed
 from pipeline.worker import Result
 
 DEATHS_OF_POISON: Final = 2  # of a worker that had one row alone
@@ -30,43 +31,11 @@ REMAKES: Final = 2  # an artifact that is damaged more often than this in one ru
 _SEQUENCES_OF_A_LIFE: Final = 1_000_000  # what a desk that died may still have had on its way is numbered below
 _SHARE_FOR_NOTES: Final = 0.1  # of the desk's time: on a store they are slow, and workers wait
 
-Word = Literal["go", "alone", "done", "over", "later"]
-
 
 class RunStopped(UserError):
     """The run ended early; the message says why and what to do. All that was finished is in the ledger."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True)
-class Errand:
-    """A row that stands before a stage, as the desk needs to know it."""
-
-    track: str
-    stage: str
-    id: str
-    key: str
-
-    def outcome(self, state: str, **parts: Any) -> Outcome:
-        """Return the row of the ledger that says so."""
-        return Outcome(self.key, self.track, self.id, self.stage, state, **parts)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a worker is to do with a row.
-
-    Attributes:
-        word: `go`; `alone`: by itself, it is suspect; `done`: take what was made; `over`: it was rejected or
-            quarantined; `later`: another row with this key is under way, or the run is ending.
-        made: Of one that is done.
-        artifacts: Of one that is done.
-    """
-
-    word: Word
-    made: dict[str, Any] | None = None
-    artifacts: Sequence[dict[str, Any]] = ()
 
 
 @dataclass
@@ -130,11 +99,11 @@ class Desk:
         self._stop: str | None = None
         self._no_space = False
 
-    def ask(self, worker: str, errands: Sequence[Errand]) -> list[Answer]:
+    def ask(self, worker: str, errands: Sequence[Errand]) -> Packed[Answer]:
         """Say what to do with each of some rows; those that are to be worked on are then in this worker's hands."""
         self._asked.update((each.track, each.stage) for each in errands if each.key not in self._flying)
         self._recall(errands)
-        return [self._answer(worker, errand) for errand in errands]
+        return Packed(self._answer(worker, errand) for errand in errands)
 
     def begin(self, worker: str, errands: Sequence[Errand]) -> bool:
         """Hear that rows are about to be handed to their stage, and note it; False if they must not: the run ends."""

@@ -15,7 +15,8 @@ from ray.actor import ActorHandle
 
 from manifests import ledger
 from pipeline import config, tickets, worker
-from pipeline.desk import DEATHS_OF_POISON, Answer, Errand
+from pipeline.desk import DEATHS_OF_POISON
+from pipeline.errands import Answer, Errand, Packed
 from pipeline.feed import Walk
 from pipeline.isolated import Death, Isolated
 from pipeline.run import ENVIRONMENT_OF_WORKERS
@@ -53,7 +54,7 @@ class StageWorker:
         mine = [walk for walk in walks if walk.stage == self._stage]
         if not mine:
             return block
-        answers: list[Answer] = self._call("ask", self._name, [tickets.errand(walk) for walk in mine])
+        answers: list[Answer] = self._call("ask", self._name, Packed(tickets.errand(walk) for walk in mine))
         gone = {id(walk) for walk in mine}  # until they are known to go on
         for walk, answer in zip(mine, answers, strict=True):
             if answer.word == "done" and walk.advance(answer.made or {}, answer.artifacts):
@@ -71,14 +72,14 @@ class StageWorker:
 
     def _together(self, batch: list[Walk], gone: set[int]) -> list[Walk]:
         """Run a batch; returns those who are now suspect: its process died, and none is charged for it."""
-        errands = [tickets.errand(walk) for walk in batch]
+        errands = Packed(tickets.errand(walk) for walk in batch)
         got = self._box.run(self._spec, _items(batch), lambda: self._begin(errands))
         if isinstance(got, Death):
             return batch
         self._report(batch, got, gone)
         return []
 
-    def _begin(self, errands: list[Errand]) -> bool:
+    def _begin(self, errands: Packed[Errand]) -> bool:
         """Say that rows start, without waiting for the desk: that the run ends is heard a batch late."""
         before, self._begun = self._begun, self._desk.begin.remote(self._name, errands)
         return before is None or bool(ray.get(before))

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from manifests.store import Artifact
 from pipeline.config import StageSpec
-from pipeline.desk import Errand
+from pipeline.errands import Errand
 from pipeline.feed import Walk, with_media
 from pipeline.plan import TrackPlan
 

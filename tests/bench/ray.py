@@ -11,7 +11,8 @@ from manifests import ledger
 from manifests.ledger import Committer
 from manifests.tables import Tables
 from pipeline.config import build
-from pipeline.desk import Desk, Errand
+from pipeline.desk import Desk
+from pipeline.errands import Errand, Packed
 from pipeline.progress import Progress
 from pipeline.run import execute
 from pipeline.worker import Result
@@ -82,7 +83,7 @@ def lookup() -> Measured:
     """Milliseconds for a worker to learn of a thousand keys what to do, at a desk that knows a hundred thousand."""
     import ray
 
-    errands = [Errand("sources", "noop", f"src_{number}", f"key of {number}") for number in range(KNOWN)]
+    errands = Packed(Errand("sources", "noop", f"src_{number}", f"key of {number}") for number in range(KNOWN))
     with tempfile.TemporaryDirectory() as folder:
         committer = Committer(Tables(folder), 1, every=KNOWN)
         for errand in errands[KEYS // 2 :]:  # half of what is asked for is done
@@ -92,7 +93,7 @@ def lookup() -> Measured:
         values = []
         for _ in range(20):
             started = time.perf_counter()
-            ray.get(desk.ask.remote("bench", errands[:KEYS]))
+            ray.get(desk.ask.remote("bench", Packed(errands[:KEYS])))
             values.append((time.perf_counter() - started) * 1000)
         ray.kill(desk)
     return _row(f"on Ray: look-up of {KEYS:,} keys at the desk", values, "ms", 20.0)

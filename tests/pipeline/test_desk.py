@@ -1,5 +1,6 @@
 """The desk: who may do what, who is suspect, and what is in the ledger when."""
 
+import pickle
 import time
 from collections import Counter
 from dataclasses import replace
@@ -10,7 +11,8 @@ from manifests import ledger
 from manifests.flight import FlightNote
 from manifests.ledger import Committer, Outcome, fold
 from manifests.tables import Tables
-from pipeline.desk import DEATHS_OF_POISON, LONE_ATTEMPTS, REMAKES, Desk, Errand
+from pipeline.desk import DEATHS_OF_POISON, LONE_ATTEMPTS, REMAKES, Desk
+from pipeline.errands import Answer, Errand, Packed
 from pipeline.worker import Result
 
 MADE = Result(ledger.DONE, made={"number": 7}, seconds=0.5)
@@ -311,3 +313,11 @@ def test_a_thousand_keys_are_looked_up_within_twenty_milliseconds_in_a_ledger_of
             desk.ask("one", asked)
             seconds.append(time.perf_counter() - started)
         assert min(seconds) <= 0.020, wanted
+
+
+def test_what_is_said_comes_out_of_its_packing_as_it_went_in():
+    asked = Packed([errand("a"), errand("b")])
+    answers = Packed([Answer("go"), Answer("done", made={"n": 1}, artifacts=[RECORD]), Answer("over")])
+    for said in (asked, answers, Packed()):
+        got = pickle.loads(pickle.dumps(said))
+        assert (type(got), got) == (Packed, said)

@@ -2,7 +2,8 @@
 
 import time
 
-from pipeline.desk import Errand, Pulse
+from pipeline.desk import Pulse
+from pipeline.errands import Errand
 from pipeline.watchdog import Watchdog
 
 STAGE = ("sources", "render")
