@@ -126,7 +126,8 @@ class LocalRun:
             yield from walks(plan, self.tables, self.folded)
 
     def _waiting(self) -> int:
-        return sum(map(len, self._queues.values())) + len(self._suspects)
+        """How many rows are queued; suspects apart, or many of them would keep the others out."""
+        return sum(map(len, self._queues.values()))
 
     def _admit(self, walk: Walk) -> None:
         """Queue a row for its next stage; a row whose lone attempts ended everything before is poison."""
@@ -155,15 +156,23 @@ class LocalRun:
 
     def _submit(self, batch: _Batch) -> None:
         spec = batch.spec
+        if batch.lone:
+            self._make_ready(1 + len(self._suspects))
         child = self._child()
         self._flying[child] = batch
         if batch.lone:
-            child.wait_until_ready(worker.LOAD_TIMEOUT_S)  # a kill while a process starts must not count as an attempt
             self.committer.add(batch.walks[0].outcome(ledger.STARTED))
             self.committer.flush()
         self.note.write(walk.key for flying in self._flying.values() for walk in flying.walks)
         items = tuple(worker.Item(walk.id, walk.key, walk.inputs()) for walk in batch.walks)
         child.begin(worker.Job(spec.name, spec.use, spec.config.model_dump_json(), spec.digest, items))
+
+    def _make_ready(self, wanted: int) -> None:
+        """Have a worker for each suspect that can fly: a kill while processes start must not count as an attempt."""
+        ready = [self._child() for _ in range(min(wanted, self.run.config.workers - len(self._flying)))]
+        self._idle.extend(ready)
+        for child in ready:
+            child.wait_until_ready(worker.LOAD_TIMEOUT_S)
 
     def _child(self) -> Child:
         """Return a living worker that has nothing to do, or a new one."""
