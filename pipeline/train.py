@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from manifests.keys import digest
 from model import backbone as backbones
 from model.backbone import Backbone
 from model.text import CachedText, TinyText
@@ -21,7 +22,7 @@ from model.training.loop import Summary, train
 from model.training.order import curriculum
 from model.training.samples import samples, sheet
 from model.training.shelf import Make, Shelf
-from model.training.strategy import Batch, PoseDriven
+from model.training.strategy import Batch, PoseDriven, joined
 from model.training.theatre_clips import Split, World
 from model.wan import new_tiny
 from model.wan_config import SETTINGS_OF
@@ -58,21 +59,33 @@ def backbone_of(choice: BackboneChoice, texts: Path) -> Backbone:
 
 
 class Prepared:
-    """Latents that are made when they are first asked for: a later phase costs nothing before it begins."""
+    """Latents of some worlds, each on a shelf of its own, which phases share; numbers run through them in order.
 
-    def __init__(self, cache: LatentCache, fill: Callable[[LatentCache], None]) -> None:
-        self.cache, self.digest = cache, cache.digest
+    They are made when they are first asked for: a later phase costs nothing before it begins.
+    """
+
+    def __init__(self, caches: Sequence[LatentCache], fill: Callable[[LatentCache], None]) -> None:
+        self.caches = caches
+        self.digest = caches[0].digest if len(caches) == 1 else digest([cache.digest for cache in caches])
         self._fill, self._ready = fill, False
 
     def __len__(self) -> int:
-        return len(self.cache)
+        return sum(map(len, self.caches))
 
     def read(self, indices: Sequence[int]) -> Batch:
-        """Return these samples; make all of the shelf first if some are missing."""
+        """Return these samples; make first what is missing on any of the shelves."""
         if not self._ready:
-            self._fill(self.cache)
+            for cache in self.caches:
+                self._fill(cache)
             self._ready = True
-        return self.cache.read(indices)
+        return joined([cache.read([number]) for cache, number in map(self._place, indices)])
+
+    def _place(self, number: int) -> tuple[LatentCache, int]:
+        for cache in self.caches:
+            if number < len(cache):
+                return cache, number
+            number -= len(cache)
+        raise IndexError(f"there are {len(self)} samples")
 
 
 class Fresh:
@@ -107,8 +120,9 @@ class Training:
         curriculum(self.phases)
 
     def _source(self, worlds: tuple[World, ...], split: Split) -> Prepared:
-        clips = self.run.data.clips(self.geometry, worlds, split)
-        return Prepared(self._cache(KeptClips(clips, self.run.folder / "clips"), split), self._fill)
+        clips = [self.run.data.clips(self.geometry, (world,), split) for world in worlds]
+        folder = self.run.folder / "clips"
+        return Prepared([self._cache(KeptClips(each, folder), split) for each in clips], self._fill)
 
     def _cache(self, clips: Clips, split: Split) -> LatentCache:
         data = self.run.data
@@ -120,7 +134,8 @@ class Training:
     def prepare(self, share: "Share") -> None:
         """Render and encode what is missing."""
         for _, source in [(0, self.held_out), *self.phases]:
-            self._fill(source.cache, share)
+            for cache in source.caches:
+                self._fill(cache, share)
 
     def _fill(self, cache: LatentCache, share: "Share | None" = None) -> None:
         share = share or Share.of_ranks()
@@ -140,7 +155,8 @@ class Training:
     def start(self, on_step: Callable[[Mapping[str, Any]], None] | None = None) -> Summary:
         """Train, or go on training."""
         if self.run.training.validation.every or self.run.training.sample_every:
-            self._fill(self.held_out.cache)  # by all processes: later only some of them may read it
+            for cache in self.held_out.caches:  # by all processes: later only some of them may read it
+                self._fill(cache)
         summary = train(
             self.run.training, self.backbone, self.strategy, self.phases, self.held_out, self.run.folder,
             on_sample=self.draw_samples, on_step=on_step,
@@ -161,8 +177,9 @@ class Training:
         """Write a sheet of held-out samples: driving, what the model makes of it, and the truth."""
         count = min(self.run.samples.count, len(self.held_out))
         numbers = [i * len(self.held_out) // count for i in range(count)]
+        clips = self.run.data.clips(self.geometry, self.run.data.held_out, "held_out")
         rows = samples(
-            self.backbone, self.held_out.cache.clips, self.geometry, numbers,
+            self.backbone, clips, self.geometry, numbers,
             steps=self.run.samples.steps, blank=self.run.data.augment.blank,
         )  # fmt: skip
         folder = self.run.folder / "samples"

@@ -11,7 +11,17 @@ from typing import Any, Final, Literal
 from manifests.errors import UserError
 
 FREE: Final = frozenset(
-    {"steps", "micro_batch", "recompute", "device", "peak_tflops", "log_every", "sample_every", "tensorboard"}
+    {
+        "steps",
+        "micro_batch",
+        "recompute",
+        "compile",
+        "device",
+        "peak_tflops",
+        "log_every",
+        "sample_every",
+        "tensorboard",
+    }
     | {"validation", "checkpoint"}
 )
 
@@ -32,9 +42,10 @@ class Lora:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW, and the course of its learning rate."""
+    """AdamW, or Muon for the matrices of the blocks and AdamW for the rest; and the course of the learning rate."""
 
-    lr: float = 5e-5
+    kind: Literal["adamw", "muon"] = "adamw"
+    lr: float = 5e-5  # of both kinds in the measure of AdamW
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     clip_norm: float = 1.0  # of the gradient over all parameters
@@ -88,6 +99,7 @@ class TrainConfig:
     validation: Validation = field(default_factory=Validation)
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
     recompute: bool = False  # gradient checkpointing
+    compile: bool = False  # generated code for the transformer: faster after a minute or two; rounding differs
     device: Literal["auto", "cpu", "cuda"] = "auto"
     peak_tflops: float | None = None  # of one device at this precision; None: looked up by its name
     log_every: int = 1
@@ -107,6 +119,8 @@ class TrainConfig:
         counts |= {"optimizer.warmup_steps": opt.warmup_steps, "optimizer.weight_decay": opt.weight_decay}
         for name, count in counts.items():
             _require(count >= 0, name, count, "0 or more")
+        full = self.trainable == "full" or opt.kind == "adamw"
+        _require(full, "optimizer.kind", opt.kind, "adamw where a LoRA learns: its two matrices are parts of one")
         _require(0 <= self.text_dropout <= 1, "text_dropout", self.text_dropout, "between 0 and 1")
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 or more and below 1")
         _require(all(0 <= beta < 1 for beta in opt.betas), "optimizer.betas", opt.betas, "0 or more and below 1")

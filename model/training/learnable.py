@@ -63,6 +63,11 @@ def prepare(config: TrainConfig, backbone: Backbone) -> dict[str, nn.Parameter]:
     return learning
 
 
+def matrices(learning: Mapping[str, nn.Parameter]) -> set[str]:
+    """Return the names of the matrices inside the transformer's blocks: Muon is not for what embeds, nor for heads."""
+    return {name for name, p in learning.items() if name.startswith("transformer.blocks.") and p.ndim == 2}
+
+
 def sizes(backbone: Backbone) -> dict[str, Any]:
     """Return what the transformer's config says, as JSON values: heads split another way have weights of the same
     shapes, and yet are another model."""

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from manifests.errors import UserError
 from model.backbone import Backbone
-from model.training import checkpoint, flops, learnable, order, parallel
+from model.training import checkpoint, compiled, flops, learnable, order, parallel
 from model.training.config import TrainConfig, learning_rate
 from model.training.ema import Ema
 from model.training.metrics import Metrics
+from model.training.muon import MuonAdamW
 from model.training.strategy import Batch, Source, Strategy
 
 
@@ -61,22 +62,20 @@ class Learner:
         self.shift = config.sigma.shift or backbone.spec.shift
         self.parameters = learnable.prepare(config, backbone)
         self.text_learns = any(name.startswith("text.") for name in self.parameters)
+        if config.compile:
+            compiled.put_on(backbone.transformer, ranks.device)
         self.objective = learnable.Objective(backbone, strategy)
         self.spread = parallel.spread(self.objective, ranks, may_be_unused=self.text_learns)
         opt = config.optimizer
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=opt.lr, betas=opt.betas, weight_decay=opt.weight_decay
-        )
+        matrices = learnable.matrices(self.parameters) if opt.kind == "muon" else set()
+        self.optimizer = MuonAdamW(self.parameters, matrices, opt.lr, opt.betas, opt.weight_decay)
         self.ema = Ema(self.parameters, config.ema_decay)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that training goes on from, by name."""
         state = {f"weights.{name}": parameter.data for name, parameter in self.parameters.items()}
         state |= {f"ema.{name}": mean for name, mean in self.ema.means.items()}
-        for name, parameter in self.parameters.items():  # one that never had a gradient has no moments
-            moments = self.optimizer.state.get(parameter, {})
-            state |= {f"optimizer.{key}.{name}": value for key, value in moments.items()}
-        return state
+        return state | {f"optimizer.{name}": value for name, value in self.optimizer.state().items()}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -88,10 +87,10 @@ class Learner:
         learnable.check_sizes(self.parameters, tensors)
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"weights.{name}"])
-            if f"optimizer.step.{name}" in tensors:
-                moments = {key: tensors[f"optimizer.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")}
-                moments = {key: value.to(parameter.device) for key, value in moments.items()}
-                self.optimizer.state[parameter] = {"step": tensors[f"optimizer.step.{name}"], **moments}
+        # AdamW counts its steps on the CPU, wherever its moments are
+        moments = {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith("optimizer.")}
+        device = self.ranks.device
+        self.optimizer.load({name: v if name.endswith("/step") else v.to(device) for name, v in moments.items()})
         self.ema.load({name: tensors[f"ema.{name}"] for name in self.parameters})
 
     def save(self, folder: Path, state: checkpoint.State) -> None:
@@ -127,8 +126,6 @@ class Learner:
         weight = sum(float(self.strategy.weight(batch)) for batch in batches)
         total, stops = ranks.sum(torch.tensor([weight, stop], dtype=torch.float64, device=ranks.device)).tolist()
         rate = learning_rate(config.optimizer, done)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self.optimizer.zero_grad()
         errors = torch.zeros((), dtype=torch.float64, device=ranks.device)
         for chunk, batch in zip(chunks, batches, strict=True):
@@ -146,7 +143,7 @@ class Learner:
                 f"to {place.first + config.global_batch - 1}, samples {place.indices}; look at these samples, or lower "
                 "optimizer.lr and train in another folder; the checkpoint before this step stands"
             )
-        self.optimizer.step()
+        self.optimizer.step(rate)
         self.ema.update(done)
         return {"loss": loss, "grad_norm": norm, "lr": rate, **self.work(batches[0])}, stops > 0
 
@@ -160,9 +157,10 @@ class Learner:
     @torch.no_grad()
     def validate(self, held_out: Source) -> dict[str, dict[str, float]]:
         """Return the loss on the first held-out samples by weights (raw, ema) and by sigma, and its mean."""
-        raw = self._losses(held_out)
-        with self.ema.applied():
-            return {"raw": raw, "ema": self._losses(held_out)}
+        with compiled.as_written():
+            raw = self._losses(held_out)
+            with self.ema.applied():
+                return {"raw": raw, "ema": self._losses(held_out)}
 
     def _losses(self, held_out: Source) -> dict[str, float]:
         sigmas, size = self.config.validation.sigmas, self.config.micro_batch
@@ -242,7 +240,7 @@ def train(
                     if metrics:
                         metrics.write({"step": done, "validation": losses, "held_out": held_out.digest})
                 if ranks.main and on_sample and _due(done, config.sample_every):
-                    with learner.ema.applied(), torch.no_grad():
+                    with learner.ema.applied(), compiled.as_written(), torch.no_grad():
                         on_sample(done)
                 if last or stop or _due(done, config.checkpoint.every):
                     learner.save(checkpoints, _state(learner, done, phases))

@@ -1,68 +1,95 @@
-"""Muon for kernels, AdamW for the rest: what lets a small VAE learn in minutes.
+"""Muon for matrices, AdamW for the rest: what lets small models learn in minutes what AdamW alone learns in more.
 
-An autoencoder learns its directions one after the other, brightness first and colour much later; Muon (Jordan et al.
-2024; torch's own) makes an update's singular values equal, so that all are learned at once. A kernel `[out, in, ...]`
-is taken as the matrix `[out, in * ...]`.
+A network learns its directions one after the other: an autoencoder brightness first, and colour much later. Muon
+(Jordan et al. 2024; torch's own) makes an update's singular values equal, so that all are learned at once. A kernel
+`[out, in, ...]` is taken as the matrix `[out, in * ...]`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
 
+def kernels(module: nn.Module) -> set[str]:
+    """Return the names of a module's convolution kernels that mix channels."""
+    return {name for name, p in module.named_parameters() if p.ndim >= 4 and min(p.shape[:2]) > 1}
+
+
 class MuonAdamW:
-    """An optimizer over a module's parameters, whose whole state has names.
+    """An optimizer over parameters, whose whole state has names.
 
     Args:
-        module: What learns.
+        named: What learns.
+        matrices: Names of what Muon steps; with none of them, this is AdamW.
         lr: Of both, in the measure of AdamW (root mean square of an update).
+        betas: Of AdamW.
+        weight_decay: Of both.
     """
 
-    def __init__(self, module: nn.Module, lr: float) -> None:
-        named = dict(module.named_parameters())
-        self._kernels = {name: p for name, p in named.items() if p.ndim >= 4 and min(p.shape[:2]) > 1}
-        self._rest = {name: p for name, p in named.items() if name not in self._kernels}
-        # Muon takes matrices alone: it steps copies of the kernels, whatever their layout in memory is
+    def __init__(
+        self,
+        named: Mapping[str, nn.Parameter],
+        matrices: Collection[str],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.0,
+    ) -> None:
+        self._kernels = {name: p for name, p in named.items() if name in matrices}
+        self._rest = {name: p for name, p in named.items() if name not in matrices}
+        # Muon takes matrices alone: of kernels it steps copies, whatever their layout in memory is
         self._matrices = {
-            name: nn.Parameter(p.detach().reshape(len(p), -1).clone()) for name, p in self._kernels.items()
+            name: p if p.ndim == 2 else nn.Parameter(p.detach().reshape(len(p), -1).clone())
+            for name, p in self._kernels.items()
         }
-        self._muon = torch.optim.Muon(
-            self._matrices.values(), lr=lr, weight_decay=0.0, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-        )
-        self._adamw = torch.optim.AdamW(self._rest.values(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+        self._optimizers: list[torch.optim.Optimizer] = []
+        if self._matrices:
+            self._optimizers.append(
+                torch.optim.Muon(
+                    self._matrices.values(), lr, weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+                )
+            )
+        if self._rest:
+            self._optimizers.append(torch.optim.AdamW(self._rest.values(), lr, betas, weight_decay=weight_decay))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in (*self._kernels.values(), *self._rest.values()):
+            parameter.grad = None
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """Take one step along the parameters' gradients."""
-        for optimizer in (self._muon, self._adamw):
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-        for name, matrix in self._matrices.items():
+        copied = {name: matrix for name, matrix in self._matrices.items() if matrix is not self._kernels[name]}
+        for name, matrix in copied.items():
             gradient = self._kernels[name].grad
             matrix.grad = None if gradient is None else gradient.reshape(matrix.shape)
-        self._muon.step()  # type: ignore[no-untyped-call]
-        self._adamw.step()
-        for name, matrix in self._matrices.items():
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        for name, matrix in copied.items():
             self._kernels[name].copy_(matrix.view(self._kernels[name].shape))
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that `load` needs to go on, besides the weights."""
-        found: dict[str, Tensor] = {}
-        for name, matrix in self._matrices.items():
-            found |= {f"{name}/{key}": value for key, value in self._muon.state.get(matrix, {}).items()}
-        for name, parameter in self._rest.items():
-            found |= {f"{name}/{key}": value for key, value in self._adamw.state.get(parameter, {}).items()}
-        return found
+        """Return all that `load` needs to go on, besides the weights; one that never had a gradient has none."""
+        return {
+            f"{name}/{key}": value
+            for name, parameter in (self._matrices | self._rest).items()
+            for optimizer in self._optimizers
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state`, with the module's weights as they are now."""
+        """Go on from `state`, with the parameters as they are now."""
         for name, matrix in self._matrices.items():
-            matrix.copy_(self._kernels[name].reshape(matrix.shape))
-            self._muon.state[matrix] = _of(state, name)
-        for name, parameter in self._rest.items():
-            self._adamw.state[parameter] = _of(state, name)
+            if matrix is not self._kernels[name]:
+                matrix.copy_(self._kernels[name].reshape(matrix.shape))
+        for optimizer, named in zip(self._optimizers, [n for n in (self._matrices, self._rest) if n], strict=True):
+            for name, parameter in named.items():
+                if found := _of(state, name):
+                    optimizer.state[parameter] = found
 
 
 def _of(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -43,6 +43,14 @@ class Batch:
         )  # fmt: skip
 
 
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return the samples of several batches as one."""
+    tensors = {name: torch.cat([getattr(b, name) for b in batches]) for name in ("target", "cond", "mask", "loss_mask")}
+    images = [batch.image for batch in batches if batch.image is not None]
+    prompts = [prompt for batch in batches for prompt in batch.prompts]
+    return Batch(**tensors, prompts=prompts, image=torch.cat(images) if images else None)
+
+
 class Source(Protocol):
     """Samples that lie ready, addressed by number, so that their order can be a pure function of (seed, step)."""
 

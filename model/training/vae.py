@@ -25,7 +25,7 @@ from model.training.components import Components, components
 from model.training.crops import crops, crops_ahead
 from model.training.examples import Augment, example
 from model.training.metrics import Metrics
-from model.training.muon import MuonAdamW
+from model.training.muon import MuonAdamW, kernels
 from model.training.vae_config import VaeConfig, VaeError, check
 from model.wan_vae import decode, encode, straight
 
@@ -49,7 +49,7 @@ def train_vae(
     """
     check(config, geometry)
     vae = _channels_last(new_vae(config.sizes, config.seed))
-    optimizer = MuonAdamW(vae, config.lr)
+    optimizer = MuonAdamW(dict(vae.named_parameters()), kernels(vae), config.lr)
     mean = {name: value.detach().clone() for name, value in vae.state_dict().items()}
     with Metrics(folder, tensorboard=False) as metrics:
         step = _resume(folder, config, clips.digest, vae, optimizer, mean)

@@ -15,8 +15,10 @@ from manifests.errors import UserError
 from model.backbone import load as load_backbone
 from model.composite import left
 from model.text import TinyText
+from model.training.cache import LatentCache
 from model.training.samples import to_uint8
 from model.training.shelf import Shelf
+from model.training.strategy import joined
 from pipeline.train import Share, Training, backbone_of, fill_shelf, load
 from pipeline.train_config import BackboneChoice
 from tests.model import small
@@ -55,29 +57,29 @@ def test_latents_of_the_first_samples_are_those_of_the_training(tmp_path: Path, 
     source = training.phases[0][1]
     assert len(source) == 2 * 4
     batch = source.read([7, 0])  # renders and encodes what is missing
-    again = source.cache.encoded([7, 0])
+    easy, turns = source.caches  # six samples, and two
+    again = joined([turns.encoded([1]), easy.encoded([0])])
     assert torch.allclose(batch.target, again.target, rtol=2**-9, atol=1e-5)
-    clip = source.cache.clips.clip(3)
-    assert batch.prompts[0] == clip.prompt
+    assert batch.prompts[0] == turns.clips.clip(0).prompt
     decoded = training.backbone.decode(batch.target)
-    wanted = training.backbone.decode(training.backbone.encode(_wanted(training, 7)))
+    wanted = training.backbone.decode(training.backbone.encode(_wanted(training, turns, 1)))
     assert torch.allclose(left(decoded)[0], left(wanted)[0], atol=0.01)
 
 
-def _wanted(training: Training, number: int) -> torch.Tensor:
+def _wanted(training: Training, cache: LatentCache, number: int) -> torch.Tensor:
     from model.training.examples import example
 
-    cache = training.phases[0][1].cache
     clip = cache.clips.clip(number // cache.variants)
     return example(clip, training.geometry, cache.augment, np.random.default_rng([cache.seed, number])).wanted
 
 
 def test_preparing_makes_all_shelves_and_a_second_time_nothing(tmp_path: Path, config: dict[str, Any]) -> None:
-    config["data"]["phases"].append({"from_step": 2, "worlds": [{"name": "two", "count": 1}]})
+    again = config["data"]["phases"][0]["worlds"][0]  # two phases share a shelf
+    config["data"]["phases"].append({"from_step": 2, "worlds": [again, {"name": "two", "count": 1}]})
     training_of(tmp_path, config).prepare(Share())
     assert files(tmp_path / "run") == {"clips", "latents"}
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
-    assert len(made) == 6
+    assert len(made) == 2 * 4
     training_of(tmp_path, config).prepare(Share())
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
 
@@ -108,13 +110,13 @@ def test_a_later_phase_costs_nothing_before_it_begins(tmp_path: Path, config: di
     config["training"] |= {"steps": 3, "sample_every": 1, "validation": {"every": 0}}
     training = training_of(tmp_path, config)
     assert training.start().step == 3  # with samples, although nothing was validated
-    later = training.phases[1][1].cache
+    later = training.phases[1][1].caches[0]
     assert later.shelf.missing()
-    assert not training.phases[0][1].cache.shelf.missing()
+    assert not training.phases[0][1].caches[0].shelf.missing()
     config["training"]["steps"] = 4
     again = training_of(tmp_path, config)
     assert again.start().step == 4
-    assert not again.phases[1][1].cache.shelf.missing()
+    assert not again.phases[1][1].caches[0].shelf.missing()
 
 
 def test_a_training_leaves_metrics_checkpoints_and_sheets(tmp_path: Path, config: dict[str, Any]) -> None:
@@ -163,7 +165,7 @@ def test_a_sheet_shows_driving_and_truth_of_held_out_clips(tmp_path: Path, confi
     training.prepare(Share())
     training.draw_samples(7)
     sheet = np.asarray(Image.open(tmp_path / "run" / "samples" / "step-00000007.png"))[::2, ::2]
-    held_out = training.held_out.cache.clips
+    held_out = training.held_out.caches[0].clips
     assert len(held_out) == 2
     for row in (0, 1):
         top = row * (3 * 34 + 6) + 2 * 34  # the third line of a block is the truth

@@ -20,6 +20,7 @@ from model.text import TinyText
 from model.tiny import TinyTransformer
 from model.training import metrics, order
 from model.training.checkpoint import ResumeError, read_state
+from model.training.compiled import NoCompilerError
 from model.training.config import FREE, Optimizer, TrainConfig, TrainConfigError, learning_rate
 from model.training.learnable import RandomLayerError
 from model.training.loop import TrainingDiverged, train
@@ -188,6 +189,24 @@ def test_bf16_learns_what_fp32_learns_within_rounding(tmp_path: Path) -> None:
 def test_recomputing_activations_changes_nothing(tmp_path: Path) -> None:
     kept, recomputed = (run(tmp_path / str(on), recompute=on, steps=3) for on in (False, True))
     assert largest_difference(weights(kept.checkpoint), weights(recomputed.checkpoint)) < 1e-6
+
+
+@pytest.mark.train
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of itself
+def test_generated_code_learns_the_same_and_goes_on_to_the_bit(tmp_path: Path) -> None:
+    written, generated = (run(tmp_path / str(on), compile=on, precision="bf16") for on in (False, True))
+    assert written.loss == pytest.approx(generated.loss, rel=0.01)
+    assert written.loss != generated.loss  # or it was not used
+    run(tmp_path / "parts", steps=2, validation__every=0, compile=True, precision="bf16")
+    parts = run(tmp_path / "parts", compile=True, precision="bf16")
+    assert same_to_the_bit(weights(generated.checkpoint), weights(parts.checkpoint))
+
+
+def test_generated_code_without_a_compiler_is_refused_before_the_first_step(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(NoCompilerError, match="no C\\+\\+ compiler was found; install g\\+\\+"):
+        run(tmp_path, compile=True)
 
 
 def test_a_loss_that_is_no_number_ends_the_training_and_names_its_samples(tmp_path: Path) -> None:

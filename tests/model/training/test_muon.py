@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from model.training.muon import MuonAdamW
+from model.training.muon import MuonAdamW, kernels
 
 SHAPES = {"kernel3": (6, 4, 3, 3, 3), "kernel2": (4, 6, 1, 1), "one": (1, 6, 3, 3), "matrix": (5, 4), "bias": (7,)}
 MATRICES = {"kernel3": (6, 108), "kernel2": (4, 6)}
@@ -24,6 +24,10 @@ class Weights(nn.Module):
             kernel.data = kernel.data.contiguous(memory_format=torch.channels_last_3d)
 
 
+def over(module: Weights) -> MuonAdamW:
+    return MuonAdamW(dict(module.named_parameters()), kernels(module), 1.0)
+
+
 def learn(module: Weights, optimizer: MuonAdamW, steps: range) -> None:
     for step in steps:
         generator = torch.Generator().manual_seed(100 + step)
@@ -35,7 +39,7 @@ def learn(module: Weights, optimizer: MuonAdamW, steps: range) -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_kernels_move_as_torchs_muon_moves_their_matrices_and_the_rest_as_adamw(channels_last: bool) -> None:
     module, apart = Weights(channels_last), Weights()
-    learn(module, MuonAdamW(module, 1.0), range(4))
+    learn(module, over(module), range(4))
     matrices = {name: nn.Parameter(apart.get_parameter(name).detach().reshape(MATRICES[name])) for name in MATRICES}
     rest = {name: apart.get_parameter(name) for name in SHAPES if name not in MATRICES}
     optimizers = (
@@ -61,7 +65,7 @@ def test_kernels_move_as_torchs_muon_moves_their_matrices_and_the_rest_as_adamw(
 def test_a_kernels_update_has_singular_values_near_one_another() -> None:
     module = Weights()
     before = module.get_parameter("kernel3").detach().clone()
-    learn(module, MuonAdamW(module, 1.0), range(1))
+    learn(module, over(module), range(1))
     update = (module.get_parameter("kernel3") - before).detach().reshape(6, 108)
     values = torch.linalg.svdvals(update)
     assert float(values.max() / values.min()) < 2.5
@@ -71,16 +75,16 @@ def test_a_kernels_update_has_singular_values_near_one_another() -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_going_on_from_a_written_state_equals_going_on_to_the_bit(tmp_path: Path, channels_last: bool) -> None:
     whole = Weights(channels_last)
-    learn(whole, MuonAdamW(whole, 1.0), range(6))
+    learn(whole, over(whole), range(6))
 
     first = Weights(channels_last)
-    optimizer = MuonAdamW(first, 1.0)
+    optimizer = over(first)
     learn(first, optimizer, range(3))
     save_file({f"w.{n}": v.contiguous() for n, v in first.state_dict().items()}, tmp_path / "weights.safetensors")
     save_file({n: v.contiguous() for n, v in optimizer.state().items()}, tmp_path / "state.safetensors")
 
     second = Weights(channels_last)
-    taken_up = MuonAdamW(second, 1.0)
+    taken_up = over(second)
     second.load_state_dict({n[2:]: v for n, v in load_file(tmp_path / "weights.safetensors").items()})
     taken_up.load(load_file(tmp_path / "state.safetensors"))
     learn(second, taken_up, range(3, 6))
@@ -89,7 +93,7 @@ def test_going_on_from_a_written_state_equals_going_on_to_the_bit(tmp_path: Path
 
 def test_the_state_names_the_parameter_that_each_tensor_belongs_to() -> None:
     module = Weights()
-    optimizer = MuonAdamW(module, 1.0)
+    optimizer = over(module)
     assert optimizer.state() == {}
     learn(module, optimizer, range(1))
     names = {f"{name}/momentum_buffer" for name in MATRICES}
@@ -99,8 +103,27 @@ def test_the_state_names_the_parameter_that_each_tensor_belongs_to() -> None:
 
 def test_what_has_no_gradient_stays_as_it_is() -> None:
     module = Weights()
-    optimizer, before = MuonAdamW(module, 1.0), Weights().state_dict()
+    optimizer, before = over(module), Weights().state_dict()
     module.get_parameter("bias").grad = torch.ones(7)
     optimizer.step(0.1)
     moved = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"bias"}
+
+
+def test_matrices_are_stepped_in_place_and_with_none_of_them_it_is_adamw() -> None:
+    for matrices in ({"matrix"}, set()):
+        module, apart = Weights(), Weights()
+        named = dict(apart.named_parameters())
+        learn(module, MuonAdamW(dict(module.named_parameters()), matrices, 1.0, (0.9, 0.99), 0.1), range(3))
+        rest = [p for name, p in named.items() if name not in matrices]
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, 1.0, (0.9, 0.99), weight_decay=0.1)]
+        if matrices:
+            optimizers.append(torch.optim.Muon([named["matrix"]], 1.0, 0.1, adjust_lr_fn="match_rms_adamw"))
+        for step in range(3):
+            generator = torch.Generator().manual_seed(100 + step)
+            for parameter in named.values():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            for optimizer in optimizers:
+                optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+                optimizer.step()
+        assert all(torch.equal(module.get_parameter(name), truth) for name, truth in named.items())
