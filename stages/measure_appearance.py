@@ -71,8 +71,8 @@ def colour_leak(pseudo: Colours, character: Colours, source: Colours) -> float:
 
 
 def colour_distance(pseudo: Colours, character: Colours) -> tuple[float, float]:
-    """Return the mean and the greatest distance between parts of the pseudo video and of the character, delta E (CIE 1976),
-    0 upwards, lower is better; NaN if no part is seen in both."""
+    """Return the mean and the greatest distance between parts of the pseudo video and of the character, delta E (CIE
+    1976), 0 upwards, lower is better; NaN if no part is seen in both."""
     apart = np.linalg.norm(pseudo.lab - character.lab, axis=1)
     if not np.isfinite(apart).any():
         return float("nan"), float("nan")

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from manifests.media import Clip
 from model.skeleton import BODY, Pixels, Points, box_of
 from stages.skeleton import PoseAdapter, SkeletonConfig
-from stages.skeleton_mediapipe import MediaPipe
-from stages.skeleton_mediapipe_graphs import Body
 
 LEAST_PX: Final = 256
 """Pictures whose long side is shorter are made larger before a person is looked for."""
@@ -23,13 +21,6 @@ _LIMB_WIDTH: Final = 0.26  # of a limb, as a share of the trunk's length
 _THICK: Final = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16))
 _TRUNK: Final = (5, 6, 12, 11)
 _HEAD: Final = (0, 1, 2, 3, 4)
-
-
-class BodyOnly(MediaPipe):
-    """MediaPipe without hands and faces, which no measure needs: several times faster."""
-
-    def _fresh_body(self) -> Body:
-        return self._spare.pop() if self._spare else Body(parts=False)  # without parts it has no memory to reset
 
 
 @dataclass(frozen=True)
@@ -40,8 +31,8 @@ class Figure:
         frames: uint8 `[n, H, W, 3]`.
         after: uint8 `[n, H, W, 3]`, the frame after each; the same frames for a picture.
         points: `[n, 133, 3]`, zeros where it was not found.
-        boxes: `[n, 4]` x0, y0, x1, y1 px around its points; where it was not found, that of the nearest frame in which
-            it was; the whole picture if there is none.
+        boxes: `[n, 4]` x0, y0, x1, y1 px around its points; where it was not found, where it should be; else that of
+            the nearest frame in which it was; else the whole picture.
         found: bool `[n]`.
     """
 
@@ -68,18 +59,30 @@ def chosen(clip: Clip, wanted: NDArray[np.int64]) -> Pixels:
     return np.stack(found)
 
 
-def figure_of(frames: Pixels, after: Pixels, points: Points, min_score: float, min_points: int) -> Figure:
-    """Put frames and points together; a figure is found in a frame if `min_points` of its body reach `min_score`."""
+def figure_of(
+    frames: Pixels,
+    after: Pixels,
+    points: Points,
+    min_score: float,
+    min_points: int,
+    expected: NDArray[np.float32] | None = None,
+) -> Figure:
+    """Put frames and points together; a figure is found in a frame if `min_points` of its body reach `min_score`.
+
+    `expected` `[n, 4]` px is where a figure should be that is not found.
+    """
     found = (points[:, BODY, 2] >= min_score).sum(axis=1) >= min_points
     boxes = np.zeros((len(points), 4), np.float32)
     whole = np.array([0, 0, frames.shape[2], frames.shape[1]], np.float32)
     for i in range(len(points)):
         box = box_of(points[i], min_score) if found[i] else None
         boxes[i] = whole if box is None else box
-    for i in np.flatnonzero(~found):
-        if found.any():
-            near = np.flatnonzero(found)
-            boxes[i] = boxes[near[np.abs(near - i).argmin()]]
+    there = np.flatnonzero(found)
+    for lost in np.flatnonzero(~found):
+        if expected is not None:
+            boxes[lost] = expected[lost]
+        elif len(there):
+            boxes[lost] = boxes[there[np.abs(there - lost).argmin()]]
     return Figure(frames, after, np.where(found[:, None, None], points, 0).astype(np.float32), boxes, found)
 
 
@@ -153,8 +156,9 @@ def _box(points: Points, config: SkeletonConfig) -> NDArray[np.float32] | None:
 def _nearest(boxes: NDArray[np.float32], last: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
     if not len(boxes):
         return last
-    if last is None:
-        return boxes[(boxes[:, 2:] - boxes[:, :2]).prod(axis=1).argmax()]
-    corner, other = np.maximum(boxes[:, :2], last[:2]), np.minimum(boxes[:, 2:], last[2:])
-    overlap = np.maximum(other - corner, 0).prod(axis=1)
-    return boxes[overlap.argmax()] if overlap.max() > 0 else boxes[(boxes[:, 2:] - boxes[:, :2]).prod(axis=1).argmax()]
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    if last is not None:
+        overlap = np.maximum(np.minimum(boxes[:, 2:], last[2:]) - np.maximum(boxes[:, :2], last[:2]), 0).prod(axis=1)
+        areas = overlap if overlap.max() > 0 else areas
+    nearest: NDArray[np.float32] = boxes[int(areas.argmax())]
+    return nearest

@@ -3,7 +3,8 @@
 Flow is DIS (Kroeger et al., ECCV 2016) between a frame and the next, at a working size.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from stages.measure_figures import Figure
 
 _LONG_PX: Final = 192  # working size of the picture's long side
-_STILL: Final = 0.004  # heights of the figure's box a step, below which a source does not move
-_SHARE: Final = 0.2  # of the source's motion, below which the pseudo video stands still
+_SOFT_PX: Final = 2.0
+_MOVES: Final = 5.0  # levels of change in a step, from which a source moves
+_SHARE: Final = 0.15  # of the source's change, below which the pseudo video stands still
 
 Grey = NDArray[np.uint8]
 
@@ -31,24 +33,23 @@ def flicker(figure: Figure) -> float:
     return float(np.percentile(found, 80))
 
 
-def speeds(figure: Figure) -> NDArray[np.float64]:
-    """Return `[n]`, how fast the figure moves in each step: the 90th percentile of the flow's length within its box, in
-    heights of the box."""
+def changes(figure: Figure) -> NDArray[np.float64]:
+    """Return `[n]`, how much the figure's box changes in each step: the 95th percentile of the absolute difference of
+    the softened pictures (noise is no motion), 0..255 levels."""
     out = []
     for before, after, box in zip(figure.frames, figure.after, figure.boxes, strict=True):
         a, b = _small(before), _small(after)
-        scale = a.shape[0] / before.shape[0]
-        x0, y0, x1, y1 = (int(v) for v in np.round(box * scale))
-        flow = _flow(_grey(a), _grey(b))[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1]
-        long = np.linalg.norm(flow, axis=2)
-        out.append(float(np.percentile(long, 90)) / max(y1 - y0, 1) if long.size else 0.0)
+        x0, y0, x1, y1 = (max(int(v), 0) for v in np.round(box * a.shape[0] / before.shape[0]))
+        soft = [cv2.GaussianBlur(_grey(each).astype(np.float32), (0, 0), _SOFT_PX) for each in (a, b)]
+        apart = np.abs(soft[0] - soft[1])[y0 : y1 + 1, x0 : x1 + 1]
+        out.append(float(np.percentile(apart, 95)) if apart.size else 0.0)
     return np.array(out)
 
 
 def frozen_share(pseudo: NDArray[np.float64], source: NDArray[np.float64]) -> float:
-    """Return the share of steps in which the source moves and the pseudo video does not, of those in which the source
-    moves, 0..1; 0 if it never does."""
-    moves = source > _STILL
+    """Return the share of steps in which the source changes and the pseudo video does not, of those in which the source
+    changes, 0..1; 0 if it never does."""
+    moves = source > _MOVES
     if not moves.any():
         return 0.0
     return float((pseudo[moves] < _SHARE * source[moves]).mean())
@@ -67,7 +68,8 @@ def _grey(frame: NDArray[np.uint8]) -> Grey:
 
 
 def _flow(a: Grey, b: Grey) -> NDArray[np.float32]:
-    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    create: Callable[[int], Any] = cv2.DISOpticalFlow_create  # type: ignore[attr-defined,unused-ignore]
+    engine = create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return np.asarray(engine.calc(cv2.GaussianBlur(a, (0, 0), 1.0), cv2.GaussianBlur(b, (0, 0), 1.0), None), np.float32)
 
 

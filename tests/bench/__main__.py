@@ -14,6 +14,8 @@ PARTS = {
     "accuracy": "Accuracy of the skeletons",
     "dwpose": "Skeletons by DWPose",
     "ray": "On Ray",
+    "filter": "The filter of pairs",
+    "pack": "Shards",
 }
 HEAD = """# Benchmarks
 

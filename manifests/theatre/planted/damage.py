@@ -50,4 +50,4 @@ def worn(frames: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _levels(values: NDArray[np.floating]) -> Pixels:
-    return (np.clip(values, 0, 255) + 0.5).astype(np.uint8)
+    return np.asarray(np.clip(values, 0, 255) + 0.5, np.uint8)

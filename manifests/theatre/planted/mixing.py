@@ -7,6 +7,7 @@ pixels, and the share that leaked is exact.
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +29,14 @@ from manifests.theatre.wardrobe import REGIONS, Head
 
 __all__ = ["LIMBS", "Mix", "build_of", "limb_ratios", "motion_between", "picture"]
 
-LIMBS = {
-    "upper_arm": ("shoulder", "elbow"), "forearm": ("elbow", "wrist"), "thigh": ("hip", "knee"), "shin": ("knee", "ankle"),
-}  # fmt: skip
+LIMBS: Final = {
+    "upper_arm": ("shoulder", "elbow"),
+    "forearm": ("elbow", "wrist"),
+    "thigh": ("hip", "knee"),
+    "shin": ("knee", "ankle"),
+}
 """The limbs of either side, as the joints at their ends."""
-_HEAD = "head"
+_HEAD: Final = "head"
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,7 @@ def motion_between(name: str, other: str, share: float, frames: int, fps: float)
     )
 
 
-def picture(
-    mix: Mix, motion: Motion, take: Take, height_px: int, width_px: int, samples: int = 2
-) -> NDArray[np.uint8]:
+def picture(mix: Mix, motion: Motion, take: Take, height_px: int, width_px: int, samples: int = 2) -> NDArray[np.uint8]:
     """Return uint8 `[T, H, W, 3]`: a mixed person in a motion, with the background, camera and light of a take.
 
     Raises:

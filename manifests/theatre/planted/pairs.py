@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from manifests.theatre import cast, figures, motions, scene
 from manifests.theatre import rotations as turn
-from manifests.theatre.motion import Motion
+from manifests.theatre.motion import JOINTS, Motion
 from manifests.theatre.names import seeded
 from manifests.theatre.planted import damage
 from manifests.theatre.planted.mixing import Mix, limb_ratios, motion_between, picture
@@ -39,14 +39,16 @@ SEVERE: Final = 1.0
 PER_BASE: Final = 10
 CLEAN_PER_BASE: Final = 2
 UNLIKE: Final = 0.2
-"""Root mean square difference of `mixing.limb_ratios` from which two people are unlike in build. Of those whose limbs
-are alike, proportions cannot be seen to leak, so no such pair is drawn."""
+"""Root mean square difference of `mixing.limb_ratios`, of the limbs in the picture, from which two people are unlike in
+build. Of those whose limbs are alike, proportions cannot be seen to leak, so no such pair is drawn."""
 MOVING: Final = 0.35
-"""Root mean square angle, rad, of the arms and legs from their mean over the clip, from which a motion moves; a figure
-that stands still cannot be told from a frozen one."""
+"""Root mean square angle, rad, of the limbs in the picture from where they begin, within two seconds, from which a
+motion moves; a figure that stands still cannot be told from a frozen one."""
 _WOBBLE_RAD: Final = np.radians(2.0)
-_LIMB_JOINTS: Final = [motions.JOINTS.index(f"{side}_{joint}") for side in ("left", "right")
-                       for joint in ("shoulder", "elbow", "hip", "knee")]  # fmt: skip
+_ARMS, _LEGS = (
+    [JOINTS.index(f"{side}_{joint}") for side in ("left", "right") for joint in joints]
+    for joints in (("shoulder", "elbow"), ("hip", "knee"))
+)
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,15 @@ def several(seed: int, count: int, split: str = "train") -> Iterator[Planted]:
 
 
 def show(pair: Planted, frames: int, fps: float, height_px: int, width_px: int) -> Shown:
-    """Render a planted pair."""
-    rng = seeded("shown", *pair.number)
-    share = pair.grade
-    mix, name = Mix(pair.character, pair.source.figures[0]), pair.source.motions[0]
-    motion = motions.motion(name, frames, fps)
+    """Render a planted pair.
+
+    Raises:
+        UserError: A size is below one.
+    """
+    seed, index = pair.number
+    rng, share = seeded("shown", seed, index), pair.grade
+    seen = replace(pair.source, background=pair.still.background, light=pair.still.light)
+    mix, other = Mix(pair.character, pair.source.figures[0]), ("", 0.0)
     if pair.kind == "leak":
         mix = replace(mix, look=share, parts=pair.parts)
     elif pair.kind == "limbs":
@@ -129,9 +135,8 @@ def show(pair: Planted, frames: int, fps: float, height_px: int, width_px: int) 
     elif pair.kind == "wrong_character":
         mix = Mix(pair.character, pair.other, share, share, pair.parts)
     elif pair.kind == "other_motion":
-        motion = motion_between(name, pair.other, share, frames, fps)
-    seen = replace(pair.source, background=pair.still.background, light=pair.still.light)
-    pseudo = picture(mix, _wobbling(motion, rng), seen, height_px, width_px)
+        other = (pair.other, share)
+    pseudo = _performed(mix, seen, other, (seed, index // PER_BASE), (frames, fps, height_px, width_px))
     if pair.kind == "frozen":
         pseudo = damage.freeze(pseudo, share)
     elif pair.kind == "flicker":
@@ -143,6 +148,27 @@ def show(pair: Planted, frames: int, fps: float, height_px: int, width_px: int) 
         _rendered(pair.still, 1, fps, height_px, width_px)[0],
         damage.worn(pseudo, rng),
     )
+
+
+@lru_cache(maxsize=2)
+def _performed(
+    mix: Mix, take: Take, other: tuple[str, float], wobble: tuple[int, int], size: tuple[int, float, int, int]
+) -> NDArray[np.uint8]:
+    """Render a mixed person in a take's motion, once for the pairs of a base that differ only in their pixels.
+
+    Args:
+        mix: Who.
+        take: Motion, background, camera, light.
+        other: Another motion, and how far it is on the way to it.
+        wobble: What the joints' own few degrees are drawn from.
+        size: Frames, frames a second, height and width px.
+    """
+    frames, fps, height_px, width_px = size
+    name = take.motions[0]
+    motion = motion_between(name, *other, frames, fps) if other[0] else motions.motion(name, frames, fps)
+    seen = picture(mix, _wobbling(motion, seeded("wobble", *wobble)), take, height_px, width_px)
+    seen.setflags(write=False)
+    return seen
 
 
 @lru_cache(maxsize=4)
@@ -160,11 +186,11 @@ def _base(seed: int, base: int, split: str) -> tuple[Take, Take]:
         rng = seeded("planted base", seed, base, split, attempt)
         world = ("easy", "turns")[int(rng.integers(2))]
         source = replace(cast.draw(seed, base * 1000 + attempt, split, world), lead_in=None)
-        if source.camera.startswith("portrait") or not _moves(source.motions[0]):
+        if source.camera.startswith("portrait") or not _moves(source.motions[0], _whole(source)):
             continue
         still = replace(cast.draw(seed + 1, base * 1000 + attempt, split, "easy"), lead_in=None)
         still = replace(still, camera=f"frontal-{still.camera.partition('-')[2]}")
-        if _unlike(source.figures[0], still.figures[0]) >= UNLIKE:
+        if _unlike(source.figures[0], still.figures[0], _whole(source)) >= UNLIKE:
             return source, still
     raise RuntimeError(f"no pair of people unlike each other in 1000 draws of split {split!r}")
 
@@ -180,21 +206,28 @@ def _other(rng: np.random.Generator, kind: str, source: Take, still: Take, split
         return ""
     while True:
         name = names[int(rng.integers(len(names)))]
-        if kind == "wrong_character" or _moves(name):
+        if kind == "wrong_character" or _moves(name, _whole(source)):
             return name
 
 
-def _moves(name: str) -> bool:
-    """Say whether arms and legs move within two seconds."""
-    local = turn.from_matrices(motions.motion(name, 12, 6.0).rotations[:, _LIMB_JOINTS])
-    middle = local[:1]
-    apart = turn.multiply(local, turn.inverse(np.broadcast_to(middle, local.shape)))
+def _whole(take: Take) -> bool:
+    """Say whether the camera shows legs too."""
+    return not take.camera.startswith("half")
+
+
+@lru_cache(maxsize=4096)
+def _moves(name: str, legs: bool) -> bool:
+    """Say whether arms, or arms and legs, move within two seconds."""
+    joints = [*_ARMS, *_LEGS] if legs else _ARMS
+    local = turn.from_matrices(motions.motion(name, 12, 6.0).rotations[:, joints])
+    apart = turn.multiply(local, turn.inverse(np.broadcast_to(local[:1], local.shape)))
     angle = 2 * np.arctan2(np.linalg.norm(apart[..., 1:], axis=-1), np.abs(apart[..., 0]))
     return bool(np.sqrt((angle**2).mean()) >= MOVING)
 
 
-def _unlike(one: str, other: str) -> float:
-    return float(np.sqrt(np.mean((limb_ratios(Mix(one, one)) - limb_ratios(Mix(other, other))) ** 2)))
+def _unlike(one: str, other: str, legs: bool) -> float:
+    apart = limb_ratios(Mix(one, one)) - limb_ratios(Mix(other, other))
+    return float(np.sqrt(np.mean(apart[: None if legs else 2] ** 2)))
 
 
 def _wobbling(motion: Motion, rng: np.random.Generator) -> Motion:
