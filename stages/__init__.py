@@ -18,6 +18,7 @@ STAGES: Final[dict[str, dict[str, str]]] = {
     },
     "pairs": {
         "measure": "stages.measure:Measure",
+        "judge": "stages.judge:Judge",
     },
 }
 
