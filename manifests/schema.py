@@ -139,6 +139,7 @@ TOMBSTONES: Final = pa.schema(
         _field("at", pa.timestamp("us", "UTC"), "when it was begun"),
         _field("state", _TEXT, "begun, or done: `forget` of the same id finishes what was begun"),
         _field("indexes", _TEXTS, "SHA-256 of the indexes of shards that held something of them"),
+        _field("slots", _TEXT, "samples that went, by cut and group, as JSON: shards are counted as if they stood"),
         _field("found", _TEXT, "what was removed, as JSON: counts by kind; null until it is done"),
     ]
 )

@@ -7,6 +7,7 @@ which an import refuses it. It is written first, before anything is removed, in 
 import getpass
 import json
 import socket
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ class Tombstone:
     at: datetime
     state: str = BEGUN
     indexes: Sequence[str] = ()
+    slots: str = "{}"
     found: str | None = None
 
     @property
@@ -82,3 +84,15 @@ def all_of(tables: Tables) -> list[Tombstone]:
 def refused(tables: Tables) -> frozenset[str]:
     """Return the SHA-256 of the files that an import must not take."""
     return frozenset(each.file_sha256 for each in all_of(tables) if each.file_sha256)
+
+
+def slots_of(tables: Tables, cut: str) -> Counter[str]:
+    """Return group -> samples that were forgotten from it in a cut.
+
+    They count when a group is divided into shards: else forgetting one sample too many would divide it anew, and
+    shards that it does not concern would change.
+    """
+    slots: Counter[str] = Counter()
+    for each in all_of(tables):
+        slots.update(json.loads(each.slots or "{}").get(cut, {}))
+    return slots

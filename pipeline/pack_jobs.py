@@ -8,6 +8,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+
 from manifests import faults, ledger
 from manifests.children import Child, ChildDied, how_it_ended
 from manifests.errors import UserError
@@ -105,7 +107,7 @@ class Jobs:
 
     def _members(self, side: Side, rows: set[int]) -> dict[int, dict[str, Any]]:
         listed = sorted(rows)
-        return dict(zip(listed, side.rows.take(listed).to_pylist(), strict=True))
+        return dict(zip(listed, side.rows.take(pa.array(listed, pa.int64())).to_pylist(), strict=True))
 
     def _origins(self, sample: int, makers: dict[str, dict[str, str]]) -> Origins:
         plan = self._plan

@@ -6,7 +6,7 @@ all else is read when a shard is written.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from manifests.keys import digest
 from manifests.shards.plan import PREFIX as SHARD
 from manifests.shards.plan import Bucket, Group, assign, places_of
 from manifests.tables import Tables
+from manifests.tombstones import slots_of
 from pipeline.config import Run
 from pipeline.keeping import Judged, labels_of, limits_of, verdicts_on
 from pipeline.outcome_prints import prints_of
@@ -99,7 +100,7 @@ def plan_pack(run: Run, tables: Tables, folded: ledger.Fold, record: bool = Fals
         _add_pairs(plan, tables, folded, [kind for kind in kinds if kind != "self"], record)
     if "self" in kinds:
         _add_sources(plan)
-    plan.shards = list(_shards(plan))
+    plan.shards = list(_shards(plan, slots_of(tables, run.config.pack.cut)))
     return plan
 
 
@@ -132,14 +133,18 @@ def _add_pairs(plan: PackPlan, tables: Tables, folded: ledger.Fold, kinds: Seque
     chosen = np.flatnonzero(alive).tolist()
     source_of, character_of = (found.tolist() for found in places)
     ids = plan.pairs.rows["id"].to_pylist()
-    wanted = {stage[place] for stage in plan.pairs.keys for place in chosen}
+    stages = plan.pairs.keys
+    wanted = {keys[place] for keys in stages for place in chosen}
     made = prints_of(tables, "pairs", wanted)
+    of_source, of_character = plan.sources.prints, plan.characters.prints
+    sources, characters = [source_of[place] for place in chosen], [character_of[place] for place in chosen]
+    names = [ids[place] for place in chosen]
+    parts = [
+        _UNIT.join((names[n], of_source[sources[n]], of_character[characters[n]], *(made[keys[at]] for keys in stages)))
+        for n, at in enumerate(chosen)
+    ]
     for kind in kinds:
-        for place in chosen:
-            source, character = source_of[place], character_of[place]
-            parts = [plan.sources.prints[source], plan.characters.prints[character]]
-            parts += [made[stage[place]] for stage in plan.pairs.keys]
-            _add(plan, kind, ids[place], source, character, place, _UNIT.join((kind, ids[place], *parts)))
+        _add(plan, kind, names, sources, characters, chosen, parts)
 
 
 def _add_sources(plan: PackPlan) -> None:
@@ -153,17 +158,23 @@ def _add_sources(plan: PackPlan) -> None:
     count.done = int(alive.sum())
     plan.counts.append(count)
     ids = side.rows["id"].to_pylist()
-    for source in np.flatnonzero(alive).tolist():
-        _add(plan, "self", ids[source], source, -1, -1, _UNIT.join(("self", ids[source], side.prints[source])))
+    chosen = np.flatnonzero(alive).tolist()
+    names, nothing = [ids[source] for source in chosen], [-1] * len(chosen)
+    parts = [_UNIT.join((ids[source], side.prints[source])) for source in chosen]
+    _add(plan, "self", names, chosen, nothing, nothing, parts)
 
 
-def _add(plan: PackPlan, kind: Kind, row: str, source: int, character: int, pair: int, text: str) -> None:
-    plan.kind.append(kind)
-    plan.row.append(row)
-    plan.source.append(source)
-    plan.character.append(character)
-    plan.pair.append(pair)
-    plan.digests.append(hashlib.sha256(text.encode()).hexdigest()[:32])
+def _add(
+    plan: PackPlan, kind: Kind, rows: list[str], sources: list[int], characters: list[int], pairs: list[int],
+    texts: list[str],
+) -> None:  # fmt: skip
+    """Add the samples of one kind, column by column; `texts` hold all that shapes their bytes beside the kind."""
+    plan.kind += [kind] * len(rows)
+    plan.row += rows
+    plan.source += sources
+    plan.character += characters
+    plan.pair += pairs
+    plan.digests += [hashlib.sha256(f"{kind}{_UNIT}{text}".encode()).hexdigest()[:32] for text in texts]
 
 
 def _members(plan: PackPlan) -> tuple[tuple[str, Side], tuple[str, Side]]:
@@ -201,8 +212,8 @@ def _count_stages(count: StageCount, alive: Mask, pairs: TrackPlan, folded: ledg
                 count.pending += 1
 
 
-def _shards(plan: PackPlan) -> Iterator[PlannedShard]:
-    """Group the samples by kind and bucket, and each group into shards."""
+def _shards(plan: PackPlan, forgotten: Mapping[str, int]) -> Iterator[PlannedShard]:
+    """Group the samples by kind and bucket, and each group into shards; `forgotten` counts those taken down."""
     if not plan.row:
         return
     recipes = {kind: recipe_of(plan.run, kind) for kind in plan.run.config.pack.kinds}
@@ -215,7 +226,8 @@ def _shards(plan: PackPlan) -> Iterator[PlannedShard]:
     by_code = list(codes)
     sources = places_of(plan.sources.rows["id"].to_pylist())[np.array(plan.source)]
     samples = places_of(plan.row)
-    for code, number, members in assign(groups, sources, samples, plan.run.config.pack.samples_per_shard):
+    slots = [forgotten.get(group.label, 0) for group in by_code]
+    for code, number, members in assign(groups, sources, samples, plan.run.config.pack.samples_per_shard, slots):
         group = by_code[code]
         yield PlannedShard(group, number, group.key([plan.digests[sample] for sample in members.tolist()]), members)
 

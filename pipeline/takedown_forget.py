@@ -4,6 +4,7 @@ A tombstone is written first and says what goes; each step that follows may be d
 mended by the same command, and an import refuses the file from the first moment on.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,7 @@ from pipeline.takedown_purge import (
     remove_orphans,
     write_anew,
 )
-from pipeline.takedown_shards import ShardTakedown
+from pipeline.takedown_shards import ShardTakedown, slots_in
 
 STEPS: Final = ("begun", "shards", "artifacts", "tables", "pages", "versions")  # a test kills behind each
 _AT_ONCE: Final = 1000  # ids in one condition
@@ -78,12 +79,18 @@ def forget(root: str, item: str, reason: str, by: str | None = None, runs: Seque
     try:
         with Lease.take(root, "bodydouble forget", above=ledger.highest_epoch(tables)) as lease:
             found = touched_by(tables, known, runs) if known else touched(tables, item, runs)
-            tombstone = known or tombstones.new(found.track, found.items, found.file_sha256, found.pairs, reason, by)
-            return _Forgetting(tables, lease, replace(tombstone, indexes=found.indexes), found).execute()
+            return _Forgetting(tables, lease, known or _begun(tables, found, reason, by), found).execute()
     except OSError as error:
         if is_full(error):
             raise NoSpaceError(tables.root) from error
         raise
+
+
+def _begun(tables: Tables, found: Touched, reason: str, by: str | None) -> Tombstone:
+    """Return the tombstone of what is about to go, with what could not be told any more afterwards."""
+    made = tombstones.new(found.track, found.items, found.file_sha256, found.pairs, reason, by)
+    slots = slots_in(files_of(tables.root), found.shards, made.rows)
+    return replace(made, indexes=found.indexes, slots=json.dumps(slots, sort_keys=True))
 
 
 class _Forgetting:

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
@@ -92,6 +92,24 @@ class ShardTakedown:
         about = {name: value for name, value in about.items() if name not in _COUNTED}
         data = index_bytes(cut, [line for line in kept if line is not None], about)
         put_index(self._files, self._tables, self._committer, cut, data)
+
+
+def slots_in(files: Files, touched: Iterable[Mapping[str, Any]], gone: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return cut -> group -> samples of these rows that its index names now."""
+    slots: dict[str, dict[str, int]] = {}
+    by_cut: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in touched:
+        by_cut.setdefault(row["cut"], {})[row["id"].removeprefix(PREFIX)] = row
+    for cut, rows in by_cut.items():
+        place = f"{folder_of(cut)}/{INDEX}"
+        if not files.exists(place):
+            continue
+        for line in index_from(files.read(place), place)[1]:
+            count = sum(sample in gone for sample in rows[line.key]["samples"]) if line.key in rows else 0
+            if count:
+                groups = slots.setdefault(cut, {})
+                groups[line.group.label] = groups.get(line.group.label, 0) + count
+    return slots
 
 
 def _outcome(cut: str, line: Line) -> Outcome:

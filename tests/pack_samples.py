@@ -30,6 +30,10 @@ from stages.stage import Reject, Row, Stage, StageConfig
 from tests.clips import stamped, write_clip
 
 WIDTH, HEIGHT, FPS = 64, 48, 10.0
+GIVEN = {
+    "licence": "CC-BY-4.0", "licences": ["CC-BY-4.0"], "consent": "granted", "consents": ["granted"],
+    "origins": ["a page"], "tags": ["dance"],
+}  # fmt: skip
 
 
 class Skeleton(Stage[StageConfig]):
@@ -154,9 +158,8 @@ def put(
 def given(file: Path, name: str, domain: str) -> dict[str, Any]:
     """Return the columns that an import writes of what was said of a file."""
     return {
-        "file": str(file), "file_sha256": sha256_of_file(file), "file_bytes": file.stat().st_size,
-        "licence": "CC-BY-4.0", "licences": ["CC-BY-4.0"], "consent": "granted", "consents": ["granted"], "origins": [f"page of {name}"],
-        "identity": name, "domain": domain, "tags": ["dance"],
+        **GIVEN, "file": str(file), "file_sha256": sha256_of_file(file), "file_bytes": file.stat().st_size,
+        "origins": [f"page of {name}"], "identity": name, "domain": domain,
     }  # fmt: skip
 
 
@@ -168,6 +171,8 @@ def _source(clips: Path, number: int, frames: int) -> dict[str, Any]:
     return about | {
         "id": id_of_segment(about["file_sha256"], segment, None), "start_s": 2 / FPS, "fps": FPS, "frames": frames,
         "width": WIDTH, "height": HEIGHT, "file_fps": FPS, "file_frames": frames + 4, "has_audio": False,
+        "file_duration_s": (frames + 4) / FPS, "variable_fps": False, "rotation": 0, "codec": "h264",
+        "pixel_format": "yuv420p",
     }  # fmt: skip
 
 

@@ -47,13 +47,18 @@ class Group:
     bucket: Bucket
     recipe: str
 
+    @property
+    def label(self) -> str:
+        """Kind and bucket as a name."""
+        return f"{self.kind}-{self.bucket.name}"
+
     def key(self, digests: Sequence[str]) -> str:
         """Return the key of a shard of this group that holds samples of these digests, in this order."""
         return digest([FORMAT, self.kind, self.bucket.as_list(), self.recipe, list(digests)])
 
     def name(self, number: int, key: str) -> str:
         """Return the name, without its ending, of the files of a shard."""
-        return f"{self.kind}-{self.bucket.name}-{number:05d}-{key[:16]}"
+        return f"{self.label}-{number:05d}-{key[:16]}"
 
 
 def places_of(names: Sequence[str]) -> NDArray[np.uint64]:
@@ -69,7 +74,11 @@ def bits_of(count: int, per_shard: int) -> int:
 
 
 def assign(
-    groups: NDArray[np.int64], sources: NDArray[np.uint64], samples: NDArray[np.uint64], per_shard: int
+    groups: NDArray[np.int64],
+    sources: NDArray[np.uint64],
+    samples: NDArray[np.uint64],
+    per_shard: int,
+    forgotten: Sequence[int] = (),
 ) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
     """Give group, number of the shard, and the samples in it, in their order; shards without a sample are left out.
 
@@ -78,6 +87,7 @@ def assign(
         sources: [n] the place of its source (`places_of`).
         samples: [n] its own place.
         per_shard: samples in a shard, at most on average.
+        forgotten: samples of each group that were taken down: they count in the number of its shards.
     """
     order = np.lexsort((samples, sources, groups))
     ends = np.cumsum(np.bincount(groups)) if len(groups) else np.zeros(0, np.int64)
@@ -85,7 +95,7 @@ def assign(
         members = order[(0 if group == 0 else int(ends[group - 1])) : end]
         if not len(members):
             continue
-        bits = bits_of(len(members), per_shard)
+        bits = bits_of(len(members) + (forgotten[group] if forgotten else 0), per_shard)
         numbers = (sources[members] >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(members), int)
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         for start, stop in zip(starts, [*starts[1:], len(members)], strict=True):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from manifests.shards.plan import Bucket, Group, assign, bits_of, places_of
 
 
-def shards_of(pairs, per_shard):
+def shards_of(pairs, per_shard, forgotten=()):
     """Return (group, number) -> names of the samples, in order, of (group, source, name)."""
     groups = np.array([group for group, _, _ in pairs], np.int64)
     sources, names = places_of([source for _, source, _ in pairs]), places_of([name for _, _, name in pairs])
     return {
         (group, number): [pairs[place][2] for place in members]
-        for group, number, members in assign(groups, sources, names, per_shard)
+        for group, number, members in assign(groups, sources, names, per_shard, forgotten)
     }
 
 
@@ -42,6 +42,14 @@ def test_the_number_of_shards_is_the_least_power_of_two_that_holds_them(count, p
 def test_one_more_pair_changes_one_shard():
     before, after = shards_of(many(3000), 100), shards_of(many(3001), 100)
     assert sum(before.get(place) != listed for place, listed in after.items()) == 1
+
+
+def test_forgetting_any_number_changes_the_shards_of_what_went_and_no_others():
+    before = shards_of(many(129), 64)
+    left, gone = many(129)[3:], {"par_0", "par_1", "par_2"}
+    after = shards_of(left, 64, [3])
+    assert after == {place: [n for n in listed if n not in gone] for place, listed in before.items()}
+    assert shards_of(left, 64) != after  # counted anew, there would be half as many shards
 
 
 def test_pairs_of_one_source_lie_side_by_side_in_one_shard():
