@@ -42,25 +42,25 @@ class Scale:
 
 SCALES: Final[dict[str, tuple[Scale, ...]]] = {
     "imaging_quality": (
-        Scale("sharpness_ratio", 0.95, 0.72, 0.45, "the figure is {:.2f} times as sharp as the character's picture"),
+        Scale("sharpness_ratio", 0.95, 0.70, 0.40, "the figure is {:.2f} times as sharp as the character's picture"),
     ),
     "motion_smoothness": (
-        Scale("frozen_share", 0.0, 0.2, 0.6, "it stands still in {:.0%} of the steps in which the source moves"),
+        Scale("frozen_share", 0.0, 0.3, 0.7, "it stands still in {:.0%} of the steps in which the source moves"),
     ),
     "temporal_consistency": (
-        Scale("flicker", 2.0, 5.0, 20.0, "the picture changes by {:.1f} levels a frame without motion"),
+        Scale("flicker", 2.0, 6.0, 25.0, "the picture changes by {:.1f} levels a frame without motion"),
     ),
     "appearance_consistency": (
-        Scale("colour_distance", 5.0, 13.0, 35.0, "its parts are {:.0f} delta E from the character's"),
-        Scale("colour_worst", 12.0, 40.0, 90.0, "its worst part is {:.0f} delta E from the character's"),
+        Scale("colour_distance", 6.0, 19.0, 40.0, "its parts are {:.0f} delta E from the character's"),
+        Scale("colour_worst", 15.0, 52.0, 100.0, "its worst part is {:.0f} delta E from the character's"),
     ),
     "motion": (
-        Scale("motion_angle_deg", 4.0, 12.0, 35.0, "its limbs are {:.0f} degrees off the source's"),
-        Scale("found_share", 1.0, 0.7, 0.3, "a figure is found in {:.0%} of its frames"),
+        Scale("motion_angle_deg", 3.0, 11.0, 30.0, "its limbs are {:.0f} degrees off the source's"),
+        Scale("found_share", 1.0, 0.5, 0.2, "a figure is found in {:.0%} of its frames"),
     ),
     "identity": (
-        Scale("colour_leak", 0.0, 0.2, 0.6, "its colours are {:.0%} on the way to the source's", optional=True),
-        Scale("shape_leak", 0.0, 0.45, 0.9, "its bones are {:.0%} on the way to the source's", optional=True),
+        Scale("colour_leak", 0.0, 0.32, 0.8, "its colours are {:.0%} on the way to the source's", optional=True),
+        Scale("shape_leak", 0.0, 0.45, 1.0, "its bones are {:.0%} on the way to the source's", optional=True),
     ),
 }  # fmt: skip
 """Of each dimension the scales; the lowest counts."""

@@ -21,7 +21,7 @@ _WORK: Final = "stages.measure_pair:PairMeasures"
 class MeasureConfig(SkeletonConfig):
     """How pairs are measured. The adapter finds the figure again in the pseudo video: name that of `skeleton`."""
 
-    moments: int = Field(6, ge=1, le=64, description="moments of a clip that are looked at, evenly over it")
+    moments: int = Field(8, ge=1, le=64, description="moments of a clip that are looked at, evenly over it")
     embedded: int = Field(3, ge=1, le=64, description="of them, how many are embedded for the appearance margin")
     low_percentile: float = Field(25, ge=0, le=100, description="percentile over frames of the appearance margin")
     max_people: int = Field(1, ge=1, le=1, description="the main figure is measured")

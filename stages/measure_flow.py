@@ -14,8 +14,9 @@ from stages.measure_figures import Figure
 
 _LONG_PX: Final = 192  # working size of the picture's long side
 _SOFT_PX: Final = 2.0
-_MOVES: Final = 5.0  # levels of change in a step, from which a source moves
-_SHARE: Final = 0.15  # of the source's change, below which the pseudo video stands still
+_LEAST_SLOPE: Final = 1.0  # levels a px, below which a picture is empty
+_MOVES: Final = 0.004  # lengths of the box a step, from which a source moves
+_SHARE: Final = 0.25  # of the source's speed, below which the pseudo video stands still
 
 Grey = NDArray[np.uint8]
 
@@ -33,22 +34,32 @@ def flicker(figure: Figure) -> float:
     return float(np.percentile(found, 80))
 
 
-def changes(figure: Figure) -> NDArray[np.float64]:
-    """Return `[n]`, how much the figure's box changes in each step: the 95th percentile of the absolute difference of
-    the softened pictures (noise is no motion), 0..255 levels."""
+def speeds(figure: Figure) -> NDArray[np.float64]:
+    """Return `[n]`, about how fast what moves fastest in the figure's box moves, in lengths of the box a step.
+
+    By the softened pictures' change over their slope (as in flow: change = slope x way), each its 95th percentile in
+    the box: so it heeds neither contrast nor noise. Ways longer than an edge is wide are told too short.
+    """
     out = []
     for before, after, box in zip(figure.frames, figure.after, figure.boxes, strict=True):
         a, b = _small(before), _small(after)
         x0, y0, x1, y1 = (max(int(v), 0) for v in np.round(box * a.shape[0] / before.shape[0]))
-        soft = [cv2.GaussianBlur(_grey(each).astype(np.float32), (0, 0), _SOFT_PX) for each in (a, b)]
-        apart = np.abs(soft[0] - soft[1])[y0 : y1 + 1, x0 : x1 + 1]
-        out.append(float(np.percentile(apart, 95)) if apart.size else 0.0)
+        one, two = (
+            cv2.GaussianBlur(_grey(each).astype(np.float32), (0, 0), _SOFT_PX)[y0 : y1 + 1, x0 : x1 + 1]
+            for each in (a, b)
+        )
+        if min(one.shape) < 3:
+            out.append(0.0)
+            continue
+        slope = np.hypot(*np.gradient((one + two) / 2))
+        way_px = np.percentile(np.abs(two - one), 95) / max(float(np.percentile(slope, 95)), _LEAST_SLOPE)
+        out.append(float(way_px) / max(x1 - x0, y1 - y0, 1))
     return np.array(out)
 
 
 def frozen_share(pseudo: NDArray[np.float64], source: NDArray[np.float64]) -> float:
-    """Return the share of steps in which the source changes and the pseudo video does not, of those in which the source
-    changes, 0..1; 0 if it never does."""
+    """Return the share of steps in which the source moves and the pseudo video does not, of those in which the source
+    moves, 0..1; 0 if it never does."""
     moves = source > _MOVES
     if not moves.any():
         return 0.0

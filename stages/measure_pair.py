@@ -33,7 +33,7 @@ class _Known:
     figure: Figure
     colours: Colours
     vectors: NDArray[np.float32]  # [frames embedded, WIDTH]
-    changes: NDArray[np.float64]
+    speeds: NDArray[np.float64]
     flicker: float
     sharpness: float
 
@@ -86,7 +86,7 @@ class PairMeasures:
             "shape_leak": shape.leak(),
             "shape_margin": shape.margin(),
             "flicker": ours.flicker,
-            "frozen_share": measure_flow.frozen_share(ours.changes, driver.changes),
+            "frozen_share": measure_flow.frozen_share(ours.speeds, driver.speeds),
             "sharpness": ours.sharpness,
             "sharpness_ratio": ours.sharpness / max(wanted.sharpness, 1e-6),
         }
@@ -120,7 +120,7 @@ class PairMeasures:
             figure,
             measure_appearance.colours(figure, least),
             vectors,
-            measure_flow.changes(figure),
+            measure_flow.speeds(figure),
             measure_flow.flicker(figure),
             measure_sharpness.sharpness(figure),
         )

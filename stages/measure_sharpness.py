@@ -10,6 +10,7 @@ from stages.measure_figures import Figure
 
 _FIGURE_PX: Final = 128  # long side of the figure's box, at which sharpness is judged
 _MARGIN: Final = 0.08
+_EMPTY: Final = 0.05  # mean difference of neighbours, levels, below which there is nothing to see
 
 
 def sharpness(figure: Figure) -> float:
@@ -38,6 +39,6 @@ def _lost(grey: NDArray[np.float32]) -> float:
     for axis, kernel in ((0, (1, 9)), (1, (9, 1))):
         soft = cv2.blur(grey, kernel)
         sharp, blurred = (np.abs(np.diff(g, axis=axis)) for g in (grey, soft))
-        whole = float(sharp.sum())
-        shares.append(float(np.maximum(sharp - blurred, 0).sum()) / whole if whole > 0 else 0.0)
+        whole = float(sharp.mean())
+        shares.append(float(np.maximum(sharp - blurred, 0).mean()) / whole if whole > _EMPTY else 0.0)
     return max(shares)

@@ -31,7 +31,7 @@ from stages.stage import Reject
 
 COUNT: Final = 600
 CALIBRATED, REPORTED = (0, "train"), (1, "held_out")
-FRAMES, FPS, SIZE_PX = 13, 12.0, 96
+FRAMES, FPS, SIZE_PX = 17, 12.0, 128
 LEAST: Final = 3.0
 FITTING: Final = {
     "leak": ("identity", "appearance_consistency"),

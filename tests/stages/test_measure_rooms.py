@@ -83,6 +83,12 @@ def test_bodies_that_are_alike_cannot_leak():
     assert np.isnan(shape(points(), points(), np.zeros((133, 3), np.float32), 0.3).leak())
 
 
+def test_without_legs_bones_tell_nothing():
+    half = points(upper_arm=1.5)
+    half[:, 13:17] = 0
+    assert np.isnan(shape(half, points(), points(1)[0], 0.3).leak())
+
+
 def dressed(colours, back=(90, 90, 90), frames=4, size=(160, 100)):
     """Pictures of who stands, each part in its colour."""
     at = points(1)[0, :, :2].round().astype(int)
@@ -177,10 +183,18 @@ def test_a_clip_that_stands_still_for_half_of_the_time_is_frozen_by_half():
     for t in range(4, 8):
         frames[t] = after[t] = pseudo.frames[4]
     stopped = Figure(frames, after, pseudo.points, pseudo.boxes, pseudo.found)
-    changes = [measure_flow.changes(each) for each in (stopped, source)]
-    assert measure_flow.frozen_share(*changes) == 0.5
-    assert measure_flow.frozen_share(changes[1], changes[1]) == 0
-    assert measure_flow.frozen_share(changes[0], np.zeros(8)) == 0
+    speeds = [measure_flow.speeds(each) for each in (stopped, source)]
+    assert measure_flow.frozen_share(*speeds) == 0.5
+    assert measure_flow.frozen_share(speeds[1], speeds[1]) == 0
+    assert measure_flow.frozen_share(speeds[0], np.zeros(8)) == 0
+
+
+@pytest.mark.parametrize("contrast", [0.25, 1.0])
+def test_speed_is_that_of_the_thing_whatever_its_contrast(contrast):
+    moved = moving(step=1)
+    frames, after = ((each * contrast + 60).astype(np.uint8) for each in (moved.frames, moved.after))
+    found = measure_flow.speeds(Figure(frames, after, moved.points, moved.boxes, moved.found))
+    np.testing.assert_allclose(found * 40, 1, atol=0.35)
 
 
 def test_sharpness_falls_with_blur_and_does_not_rise_with_noise():

@@ -14,10 +14,9 @@ faulty ones are that, and their fault.
 A pair is a pure function of (seed, index, split). Ten numbers in a row share a source and a character: two are clean.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,11 +110,6 @@ def draw(seed: int, index: int, split: str = "train") -> Planted:
         parts=order if rng.random() < 0.5 else None,
         number=(seed, index),
     )
-
-
-def several(seed: int, count: int, split: str = "train") -> Iterator[Planted]:
-    """Give the first `count` planted pairs."""
-    return (draw(seed, index, split) for index in range(count))
 
 
 def show(pair: Planted, frames: int, fps: float, height_px: int, width_px: int) -> Shown:
@@ -238,9 +232,3 @@ def _wobbling(motion: Motion, rng: np.random.Generator) -> Motion:
     angles[0] = 0
     off = turn.matrices(turn.about(axes, angles))
     return replace(motion, rotations=(motion.rotations @ off).astype(np.float32))
-
-
-def as_json(pair: Planted) -> dict[str, Any]:
-    """Return the truth of a pair, as a dict that JSON can hold."""
-    takes = {"source": pair.source.as_json(), "still": pair.still.as_json()}
-    return {"kind": pair.kind, "grade": pair.grade, "other": pair.other, "number": list(pair.number), **takes}
