@@ -30,7 +30,7 @@ def stats_of(root: str, table: str, *, where: str | None = None, version: Versio
     measures = {name: _measure(usable, name) for name in MEASURED}
     measures = {name: values for name, values in measures.items() if values is not None}
     totals: dict[str, float] = {name: float(measures[name].sum()) for name in ("seconds", "frames") if name in measures}
-    if "file_sha256" in rows.column_names:
+    if "file_bytes" in rows.column_names:
         by_file = (
             usable.select(["file_sha256", "file_bytes"]).group_by("file_sha256").aggregate([("file_bytes", "max")])
         )

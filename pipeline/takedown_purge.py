@@ -61,6 +61,8 @@ def write_anew(tables: Tables) -> None:
         dataset = tables.open(table)
         if dataset is not None:
             dataset.optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
+            # a version says by which condition rows were deleted: the newest must be one that names none
+            tables.delete(table, f"{'item' if table == 'outcomes' else 'id'} IS NULL")
 
 
 def purge_versions(tables: Tables) -> None:

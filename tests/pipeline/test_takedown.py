@@ -270,3 +270,13 @@ def test_the_commands_impact_and_forget(small):
     assert done.exit_code == 0
     assert "out of reach:" in done.output
     assert call(main, ["forget", small.sources[0], "--root", root, "--reason", "x"]).exit_code == 2
+
+
+def test_a_row_that_is_alone_in_its_file_of_the_table_is_gone_too(small):
+    """Then there is nothing to compact, and the version that says what was deleted would stay the newest."""
+    row = row_of(small, small.sources[0])
+    alone = row | {"id": "src_" + "e" * 32, "file_sha256": "e" * 64, "file": "/elsewhere/alone.mp4"}
+    Tables(small.root).append("sources", pa.Table.from_pylist([alone], schema=TABLES["sources"]))
+    forget(str(small.root), alone["id"], "asked")
+    assert bytes_left(small.root, [alone["id"].encode(), b"alone.mp4"]) == []
+    assert Tables(small.root).count("sources") == 4
