@@ -11,12 +11,15 @@ STAGES: Final[dict[str, dict[str, str]]] = {
     "sources": {
         "probe": "stages.probe:ProbeSource",
         "skeleton": "stages.skeleton:Skeleton",
+        "prompt": "stages.prompt:MotionText",
     },
     "characters": {
         "probe": "stages.probe:ProbeCharacter",
         "skeleton": "stages.skeleton:CharacterSkeleton",
+        "prompt": "stages.prompt:AppearanceText",
     },
     "pairs": {
+        "prompt": "stages.prompt:Prompt",
         "measure": "stages.measure:Measure",
         "judge": "stages.judge:Judge",
     },

@@ -8,6 +8,8 @@ import asyncio
 import hashlib
 import json
 import re
+import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -65,12 +67,14 @@ class MllmServer:
         latency_s: Until a good answer.
         well: Makes a good answer's fields of the key.
         keep: Whether requests are remembered in `asked`.
+        wanted_port: 0 for any that is free.
     """
 
     behave: Behaviour | None = None
     latency_s: float = 0.0
     well: Callable[[str], dict[str, Any]] = judged
     keep: bool = True
+    wanted_port: int = 0
     asked: list[Asked] = field(default_factory=list)
     times: Counter[str] = field(default_factory=Counter)
     flying: int = 0
@@ -102,10 +106,11 @@ class MllmServer:
 
     async def _serve(self, ready: threading.Event) -> None:
         app = web.Application(client_max_size=2**26)
-        app.add_routes([web.post("/v1/chat/completions", self._answer), web.get("/v1/models", self._models)])
+        app.add_routes([web.post("/v1/chat/completions", self._answer)])
+        app.add_routes([web.get(path, self._models) for path in ("/v1/models", "/health")])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self.wanted_port, reuse_address=True)
         await site.start()
         self.port: int = runner.addresses[0][1]
         self._stop = asyncio.Event()
@@ -141,3 +146,8 @@ def key_of(body: dict[str, Any]) -> str:
     found = [match for part in content if part["type"] == "text" for match in _KEY.findall(part["text"])]
     assert len(found) == 1, found
     return str(found[0])
+
+
+if __name__ == "__main__":  # a process that a test may kill, with the arguments that vLLM's server has
+    with MllmServer(latency_s=0.1, keep=False, wanted_port=int(sys.argv[sys.argv.index("--port") + 1])):
+        signal.pause()

@@ -15,6 +15,7 @@ PARTS = {
     "dwpose": "Skeletons by DWPose",
     "ray": "On Ray",
     "filter": "The filter of pairs",
+    "judge": "The judge and its server",
     "pack": "Shards",
 }
 HEAD = """# Benchmarks
