@@ -26,7 +26,7 @@ from pipeline.config import Run
 from pipeline.keeping import Judged, labels_of, limits_of, verdicts_on
 from pipeline.outcome_prints import prints_of
 from pipeline.pack_sides import Side, side_to_pack
-from pipeline.plan import StageCount, TrackPlan, plan_track
+from pipeline.plan import StageCount, TrackPlan, plan_run, plan_track
 from pipeline.scores import scores_of
 from stages.pack import PREFIX, Kind
 
@@ -90,8 +90,9 @@ def plan_pack(run: Run, tables: Tables, folded: ledger.Fold, record: bool = Fals
         PackError: No stage of the run makes pseudo videos, though pairs are to be packed.
         KeepError: A limit names a score that no pair has, or a percentile has nothing to be taken of.
     """
+    planned = {plan.track: plan for plan in plan_run(run, tables, folded)}
     sources, characters, pairs = (
-        plan_track(run.tracks.get(track, []), track, tables, folded) for track in ("sources", "characters", "pairs")
+        planned.get(track) or plan_track([], track, tables, folded) for track in ("sources", "characters", "pairs")
     )
     sides = [side_to_pack(run, tables, track, folded) for track in (sources, characters)]
     plan = PackPlan(run, sides[0], sides[1], pairs, [])

@@ -25,7 +25,7 @@ from manifests.segments import Segment
 from manifests.store import Store, as_record
 from manifests.tables import Tables
 from pipeline.config import Run, build
-from pipeline.plan import TrackPlan, plan_track
+from pipeline.plan import TrackPlan, plan_run
 from stages.stage import Reject, Row, Stage, StageConfig
 from tests.clips import stamped, write_clip
 
@@ -40,7 +40,7 @@ class Skeleton(Stage[StageConfig]):
     """Stands for what finds keypoints."""
 
     needs = ("source",)
-    makes = ("skeleton", "people", "motion")
+    makes = ("skeleton", "people", "act")
 
     def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
         raise AssertionError("the tests write its outcomes themselves")
@@ -121,10 +121,10 @@ def settle(small: Small, lengths: Sequence[int]) -> None:
     run, tables, store = small.run(), Tables(small.root), Store(str(small.root))
     with Lease.take(str(small.root), "a test", above=ledger.highest_epoch(tables)) as lease:
         committer = Committer(tables, lease.epoch, every=10**6, every_s=10**6)
-        sources, pairs = (plan_track(run.tracks[name], name, tables, ledger.Fold()) for name in ("sources", "pairs"))
+        sources, pairs = plan_run(run, tables, ledger.Fold())
         for number, source in enumerate(small.sources):
             skeleton = np.random.default_rng(number).random((lengths[number], 1, 133, 3), np.float32)
-            made = {"people": 1, "motion": f"waves {number} times"}
+            made = {"people": 1, "act": f"waves {number} times"}
             put(committer, store, sources, "skeleton", source, made, {"skeleton": skeleton})
         for number, pair in enumerate(small.pairs):
             frames = lengths[number // len(small.characters)]

@@ -19,7 +19,7 @@ from manifests.shards.writing import write_shard
 from manifests.tables import Tables
 from pipeline.config import Run, build
 from pipeline.pack_plan import plan_pack
-from pipeline.plan import plan_track
+from pipeline.plan import plan_run
 from tests import pack_samples
 
 Measured = dict[str, Any]
@@ -83,8 +83,7 @@ def million(root: Path) -> Run:
     ids = [f"par_{n:032x}" for n in range(total)]
     tables.append("pairs", _repeated({}, total, PAIRS, id=ids, source=sources, character=characters))
     run = build({"root": str(root), "stages": pack_samples.STAGES})
-    for track in ("sources", "pairs"):
-        plan = plan_track(run.tracks[track], track, tables, ledger.Fold())
+    for plan in plan_run(run, tables, ledger.Fold()):
         for spec, keys in zip(plan.specs, plan.keys, strict=True):
             for start in range(0, len(keys), _AT_ONCE):
                 tables.append("outcomes", _outcomes(spec, keys[start : start + _AT_ONCE], start))

@@ -99,7 +99,7 @@ def test_webdataset_alone_reads_every_sample_and_finds_in_it_what_it_was_made_of
         assert stamps_of(pixels) == list(range(2, 2 + frames))  # the target: exactly the segment
         assert np.load(io.BytesIO(sample["skeleton.npy"]), allow_pickle=False).shape == (frames, 1, 133, 3)
     said = json.loads(found[small.sources[0]]["json"])
-    assert (said["kind"], said["texts"], said["prompt"]) == ("self", {"motion": "waves 0 times"}, None)
+    assert (said["kind"], said["texts"], said["prompt"]) == ("self", {"act": "waves 0 times"}, None)
 
 
 def test_shards_are_grouped_by_kind_and_bucket_and_the_index_adds_up(small):
