@@ -42,7 +42,7 @@ class Scale:
 
 SCALES: Final[dict[str, tuple[Scale, ...]]] = {
     "imaging_quality": (
-        Scale("sharpness_ratio", 0.95, 0.70, 0.40, "the figure is {:.2f} times as sharp as the character's picture"),
+        Scale("sharpness_ratio", 0.95, 0.68, 0.40, "the figure is {:.2f} times as sharp as the character's picture"),
     ),
     "motion_smoothness": (
         Scale("frozen_share", 0.0, 0.3, 0.7, "it stands still in {:.0%} of the steps in which the source moves"),
@@ -55,12 +55,12 @@ SCALES: Final[dict[str, tuple[Scale, ...]]] = {
         Scale("colour_worst", 15.0, 52.0, 100.0, "its worst part is {:.0f} delta E from the character's"),
     ),
     "motion": (
-        Scale("motion_angle_deg", 3.0, 11.0, 30.0, "its limbs are {:.0f} degrees off the source's"),
+        Scale("motion_angle_deg", 4.0, 18.0, 45.0, "its arms or legs are {:.0f} degrees off the source's"),
         Scale("found_share", 1.0, 0.5, 0.2, "a figure is found in {:.0%} of its frames"),
     ),
     "identity": (
         Scale("colour_leak", 0.0, 0.32, 0.8, "its colours are {:.0%} on the way to the source's", optional=True),
-        Scale("shape_leak", 0.0, 0.45, 1.0, "its bones are {:.0%} on the way to the source's", optional=True),
+        Scale("shape_leak", 0.0, 0.58, 1.0, "its bones are {:.0%} on the way to the source's", optional=True),
     ),
 }  # fmt: skip
 """Of each dimension the scales; the lowest counts."""

@@ -49,8 +49,9 @@ class Measure(Stage[MeasureConfig]):
         """Give for each row; each is None where it cannot be told, mostly because no figure was found:
 
         found_share            share of moments in which the figure is found in the pseudo video, 0..1, higher is better
-        motion_angle_deg       mean angle between the limbs of pseudo and source, 0..180 degrees, lower is better
-        motion_cosine          mean cosine of that angle, -1..1, higher is better
+        motion_angle_deg       angle between the limbs of pseudo and source, median over frames, of arms or of legs,
+                               whichever is greater, 0..180 degrees, lower is better
+        motion_cosine          mean cosine of the angle over all limbs, -1..1, higher is better
         motion_pck             share of joints in their place, boxes laid on each other, 0..1, higher is better; not
                                free of the body's shape
         appearance_margin      sim(pseudo, character) - sim(pseudo, source), embedded figures, low percentile over

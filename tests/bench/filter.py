@@ -122,6 +122,16 @@ def report(every: Rows) -> list[dict[str, Any]]:
             value = auc([least(r, dimensions) for r in clean], [least(r, dimensions) for r in faulty])
             name = f"{kind} at grade {grade:g}: AUC of {len(faulty)} against {len(clean)} clean"
             out.append(_figure(name, value, "", 0.85 if grade == pairs.MIDDLE else None, True))
+    for framing, half in (("whole", False), ("half", True)):  # proportions are told by legs
+        some = [row for row in measured if row["camera"].startswith("half") == half]
+        clean_ones, faulty = (
+            [least(r, ["identity"]) for r in some if (r["kind"], r["grade"]) == wanted]
+            for wanted in ((pairs.CLEAN, 0.0), ("limbs", pairs.MIDDLE))
+        )
+        name = (
+            f"limbs at grade {pairs.MIDDLE:g}, {framing} figures: AUC of {len(faulty)} against {len(clean_ones)} clean"
+        )
+        out.append(_figure(name, auc(clean_ones, faulty), "", None, True))
     for kind in FITTING:
         severe = [r for r in measured if (r["kind"], r["grade"]) == (kind, pairs.SEVERE)]
         out.append(

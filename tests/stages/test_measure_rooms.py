@@ -46,6 +46,18 @@ def test_limbs_that_are_turned_by_an_angle_are_that_far_off(degrees):
     assert found.cosine == pytest.approx(np.cos(np.radians(degrees)), abs=1e-3)
 
 
+def test_legs_that_stand_do_not_outvote_arms_that_do_something_else():
+    seen, wanted = turned(points(), 60), points()
+    seen[:, 13:17] = wanted[:, 13:17]
+    assert measure_motion.agreement(seen, wanted, 0.3).angle_deg == pytest.approx(60, abs=0.1)
+
+
+def test_a_mistake_in_a_few_frames_is_no_other_motion():
+    seen = points(8)
+    seen[:2] = turned(points(2), 90)
+    assert measure_motion.agreement(seen, points(8), 0.3).angle_deg == pytest.approx(0, abs=0.1)
+
+
 def test_directions_heed_neither_size_nor_place_nor_the_lengths_of_limbs():
     other = points(scale=1.7, at=(30, -9), thigh=1.4, forearm=0.7)
     assert measure_motion.agreement(other, points(), 0.3).angle_deg == pytest.approx(0, abs=0.1)
