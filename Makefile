@@ -36,7 +36,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[mediapipe,shots,train,demo,ray,s3,dwpose,dev]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[mediapipe,shots,train,demo,ray,s3,dwpose,measure,mllm,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps rtmlib==0.0.16  # for tests; it names a second OpenCV, to lie over ours
 	touch $@
 

@@ -117,10 +117,11 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """What a stage makes: uint8 [T, H, W, 3] RGB, and frames a second."""
+    """What a stage makes: uint8 [T, H, W, 3] RGB, frames a second, and what is to be written into its file."""
 
     frames: Pixels
     fps: float
+    comment: str | None = None
 
 
 def read_rgba(path: str) -> Pixels:
@@ -193,7 +194,7 @@ def write_mp4(video: Video, path: str | os.PathLike[str], comment: str | None = 
     height, width = frames.shape[1:3]
     options = {"movflags": "+faststart", "fflags": "+bitexact"}
     with av.open(os.fspath(path), "w", format="mp4", options=options) as file:
-        if comment is not None:
+        if (comment := comment or video.comment) is not None:
             file.metadata["comment"] = comment
         if width % 2 or height % 2:
             file.metadata["description"] = f"picture {width}x{height} px"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -24,11 +24,14 @@ from manifests.errors import UserError
 from manifests.facts import FilmFacts
 from manifests.files import LocalFiles
 from manifests.film import check_sound, not_written, write_film
-from manifests.keys import canonical, sha256_of_file
+from manifests.keys import sha256_of_file
 from manifests.media import Picture, Video
 from manifests.segments import frames_in, rate_of
+from manifests.synthetic import TITLE, comment_of
 from model.backbone import Backbone
+from model.framing import framing_of
 from model.geometry import Geometry
+from model.loading import Precision, loaded, weights_of
 from model.lora_file import DIFFUSERS_FILE
 from model.sampler import Guidance
 from model.skeleton import Pixels
@@ -46,11 +49,6 @@ from pipeline.driving_motion import (
     skeleton_config,
 )
 from pipeline.filmstrip import filmstrip
-from pipeline.framing import framing_of
-from pipeline.weights import Precision, loaded, weights_of
-
-TITLE: Final = "Synthetic video: made by a model, not filmed"
-SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"  # IPTC's word for it
 
 
 class AnimateError(UserError):
@@ -226,8 +224,6 @@ def _tags(order: Order, backbone: Backbone, geometry: Geometry, motion: Motion) 
     drives = order.skeleton_file or order.driving
     assert drives is not None
     made = {
-        "synthetic": True,
-        "digital_source_type": SOURCE_TYPE,
         "made_by": f"bodydouble {importlib.metadata.version('bodydouble')} animate",
         "backbone": order.backbone,
         "digest": backbone.digest,
@@ -244,7 +240,7 @@ def _tags(order: Order, backbone: Backbone, geometry: Geometry, motion: Motion) 
         "window_frames": geometry.frames,
         "model_fps": motion.fps,
     }
-    return {"title": TITLE, "comment": canonical(made)}
+    return {"title": TITLE, "comment": comment_of(made)}
 
 
 def _write_png(picture: Image.Image, path: Path, tags: Mapping[str, str]) -> None:

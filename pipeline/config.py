@@ -4,10 +4,10 @@ Configs are trusted: `use: my_package.mine:MyStage` loads code.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,9 +16,11 @@ from manifests.keys import digest
 from manifests.schema import TABLES
 from pipeline.pair_config import KeepConfig, PairsConfig
 from pipeline.strict_yaml import ConfigError, nearest, read, validate
-from stages import STAGES, resolve
+from stages import STAGES, judge, prompt, resolve
 from stages.pack import PackConfig
 from stages.stage import Stage, StageConfig
+
+TRACK_OF: Final = {"source": "sources", "character": "characters"}  # the members of a pair
 
 
 class RunConfig(BaseModel):
@@ -98,8 +100,19 @@ def build(data: Mapping[str, Any]) -> Run:
                 f"stages.{track}: unknown track{nearest(track, STAGES)}; the tracks are {', '.join(STAGES)}"
             )
         tracks[track] = [_spec(track, name, given or {}) for name, given in listed.items()]
-        _check_order(track, tracks[track])
+    for track, specs in tracks.items():
+        _check_order(track, specs, columns_of_members(tracks) if track == "pairs" else ())
     return Run(config, tracks)
+
+
+def columns_of_members(tracks: Mapping[str, Sequence[StageSpec]]) -> dict[str, tuple[str, str]]:
+    """Return what a pair sees of its members (`pipeline/members.py`): name -> (source or character, column there)."""
+    seen: dict[str, tuple[str, str]] = {}
+    for side, track in TRACK_OF.items():
+        made = [column for spec in tracks.get(track, []) for column in spec.cls.makes]
+        seen |= {f"{side}_{column}": (side, column) for column in (*TABLES[track].names, *made)}
+        seen = {column: (side, column) for column in made} | seen  # the source's, which came first, wins
+    return seen
 
 
 def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
@@ -107,7 +120,7 @@ def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
     fields = dict(given)
     if not re.fullmatch(r"[A-Za-z]\w*", name):  # it becomes a folder's name
         raise ConfigError(f"{where}: a stage's name is letters, digits and _, beginning with a letter")
-    use = fields.pop("use", None) or STAGES[track].get(name)
+    use = fields.pop("use", None) or _adapter(track, name, fields, where) or STAGES[track].get(name)
     if use is None:
         raise ConfigError(
             f"{where}: unknown stage{nearest(name, STAGES[track])}; it has {', '.join(STAGES[track]) or 'none'}; "
@@ -122,19 +135,30 @@ def _spec(track: str, name: str, given: dict[str, Any]) -> StageSpec:
     return StageSpec(track, name, use, cls, validate(cls.Config, fields, f"{where}."))
 
 
-def _check_order(track: str, specs: list[StageSpec]) -> None:
+def _adapter(track: str, name: str, fields: dict[str, Any], where: str) -> str | None:
+    """Return the class that `adapter` names, where each adapter is a stage of its own: it needs other columns."""
+    among = {"judge": judge.ADAPTERS, "prompt": prompt.ADAPTERS.get(track, {})}.get(name)
+    if among is None or (chosen := fields.pop("adapter", None)) is None:
+        return None
+    if chosen not in among:
+        raise ConfigError(f"{where}.adapter: unknown adapter {chosen!r}{nearest(str(chosen), among)}")
+    return among[chosen]
+
+
+def _check_order(track: str, specs: Sequence[StageSpec], of_members: Iterable[str]) -> None:
     known = {"sources": {"source"}, "characters": {"character"}, "pairs": {"source", "character"}}[track]
-    known |= set(TABLES[track].names)
+    known |= {"key", *TABLES[track].names, *of_members}
     for spec in specs:
         if not getattr(spec.cls, "needs", ()):
             raise ConfigError(
                 f"stages.{track}.{spec.name}: {spec.use} declares no `needs`, so all its rows would share a key"
             )
+        others = {*TABLES[track].names, *(name for name in of_members if name.startswith(("source_", "character_")))}
         missing = [need for need in spec.cls.needs if need not in known]
         if missing:
             raise ConfigError(
                 f"stages.{track}.{spec.name}: needs {', '.join(missing)}, which no earlier stage makes and the "
-                f"manifest does not hold; earlier stages make {', '.join(sorted(known - set(TABLES[track].names)))}"
+                f"manifest does not hold; earlier stages make {', '.join(sorted(known - others)) or 'nothing'}"
             )
         twice = [column for column in spec.cls.makes if column in known]
         if twice:
@@ -170,6 +194,10 @@ def _described(model: type[BaseModel], indent: str, values: dict[str, Any]) -> l
             continue
         if isinstance(default, tuple):
             default = list(default)
-        shown = yaml.safe_dump(default, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
+        shown = (
+            yaml.safe_dump(default, default_flow_style=True, width=float("inf"))
+            .removesuffix("\n")
+            .removesuffix("\n...")
+        )
         lines.append(f"{f'{indent}{name}: {shown}':<38} # {about.description or ''}".rstrip(" #"))
     return lines

@@ -10,13 +10,14 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from manifests.decoding import MediaError, frames_on_screen
+from manifests.decoding import MediaError
 from manifests.errors import UserError
 from manifests.facts import FilmFacts, facts_of_film
 from manifests.inspection import Limits
 from manifests.media import Clip, Picture
 from manifests.sandbox import Sandbox
 from manifests.segments import frames_in, rate_of
+from model.pacing import paced, shown
 from model.skeleton import POINTS, Pixels, Points
 from pipeline.strict_yaml import validate
 from stages.skeleton import CharacterSkeleton, CharacterSkeletonConfig, Skeleton, SkeletonConfig
@@ -58,8 +59,7 @@ class Motion:
 
     def shown(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Return `[own_frames]` which frame of `skeleton` is on screen at each frame of what it was taken from."""
-        instants = np.arange(self.own_frames) / self.own_fps
-        return np.minimum((instants * self.fps + 1e-6).astype(np.int64), len(self.skeleton) - 1)
+        return shown(len(self.skeleton), self.fps, self.own_frames, self.own_fps)
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,7 @@ def motion_of_file(path: Path, own_fps: float, fps: float) -> Motion:
     duration_s = len(points) / own_fps
     frames = frames_in(0.0, duration_s, fps)
     _check_length(path, frames, duration_s, fps)
-    at = frames_on_screen(np.arange(len(points)) / own_fps, duration_s, 0.0, fps, frames)
-    return Motion(points[at], fps, len(points), own_fps, path.name)
+    return Motion(paced(points, own_fps, fps), fps, len(points), own_fps, path.name)
 
 
 def following(motion: Motion, people: People, figures: int | None, picture: Path, look: Callable[[], int]) -> Motion:

@@ -9,6 +9,7 @@ from manifests.media import Clip, Picture
 from manifests.store import Artifact
 from manifests.tables import Tables
 from pipeline.config import StageSpec
+from pipeline.errands import Errand
 from pipeline.plan import TrackPlan
 
 ROWS_AT_ONCE = 500
@@ -24,6 +25,7 @@ class Walk:
     columns: dict[str, Any]
     done: set[int] = field(default_factory=set)  # stages whose columns it has
     ended: set[int] = field(default_factory=set)  # stages that rejected or quarantined it in an earlier run
+    makers: dict[str, Errand] = field(default_factory=dict)  # of a pair: column of a member -> who makes it
 
     @property
     def id(self) -> str:
@@ -42,7 +44,7 @@ class Walk:
 
     def inputs(self) -> dict[str, Any]:
         """Return exactly the columns that the stage needs."""
-        return {need: self.columns[need] for need in self.spec.cls.needs}
+        return {need: self.key if need == "key" else self.columns[need] for need in self.spec.cls.needs}
 
     def outcome(self, state: str, **parts: Any) -> Outcome:
         """Return the row of the ledger that says so of this row in this stage."""
@@ -75,8 +77,11 @@ def walks(plan: TrackPlan, tables: Tables, folded: Fold) -> Iterator[Walk]:
     earlier = Results(tables, (key for key in done if folded.state.get(key) == DONE))
     for start in range(0, len(todo), ROWS_AT_ONCE):
         chunk = todo[start : start + ROWS_AT_ONCE]
-        for row, columns in zip(chunk, plan.rows.take(chunk).to_pylist(), strict=True):
-            walk = Walk(plan, row, plan.position[row], with_media(plan.track, columns))
+        rows = plan.rows.take(chunk)
+        nothing: list[tuple[dict[str, Any], dict[str, Errand]]] = [({}, {})] * len(chunk)
+        of_members = nothing if plan.members is None else plan.members.seen_by(rows)
+        for row, columns, (seen, makers) in zip(chunk, rows.to_pylist(), of_members, strict=True):
+            walk = Walk(plan, row, plan.position[row], with_media(plan.track, columns) | seen, makers=makers)
             for stage in stages:
                 key = plan.keys[stage][row]
                 if key in earlier and folded.state[key] == DONE:

@@ -11,12 +11,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from manifests.keys import digest
+from manifests.ledger import Fold
 from manifests.store import Store
 from manifests.tables import Tables
 from manifests.verdicts import KeepError, Label, Limit, Percentile, Scores, Verdicts, decide, resolve
 from pipeline.config import Run
+from pipeline.members import Members
 from pipeline.pair_config import KeepConfig
-from pipeline.plan import keys_of, usable_rows
+from pipeline.plan import usable_rows
+from pipeline.row_keys import keys_of
 from pipeline.scores import scores_of
 from pipeline.strict_yaml import nearest
 
@@ -43,7 +46,8 @@ def judged(run: Run, tables: Tables, at: int | str | None = None) -> Judged:
     """
     specs = run.tracks.get("pairs", [])
     rows, _ = usable_rows(tables, "pairs", specs, None)
-    scores = scores_of(tables, specs, keys_of(rows, specs), at)
+    members = Members.of(run, tables, Fold(), specs)
+    scores = scores_of(tables, specs, keys_of(rows, specs, members.parts(rows) if members else None), at)
     couples = tables.read("pairs", columns=["id", "source", "character"], where="reject IS NULL").sort_by("id")
     return Judged(couples, scores)
 

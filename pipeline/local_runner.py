@@ -241,6 +241,9 @@ class LocalRun:
         """An input of this row is missing or damaged: write that down, and send the row back to where it is made."""
         column = result.reason or ""
         together = [walk, *self._sharing.pop(walk.key, [])]
+        if maker := walk.makers.get(column):  # its track makes it again, and this pair waits until then
+            self.committer.add(maker.outcome(ledger.LOST, reason=column, detail=result.detail))
+            return
         for each in together:
             each.back_to_maker_of(column)
         self._remakes[walk.key] += 1

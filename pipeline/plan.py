@@ -13,14 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests import ledger
-from manifests.keys import canonical, recipe_key
 from manifests.schema import TABLES
 from manifests.tables import Tables
 from pipeline.config import Run, StageSpec
+from pipeline.members import Members
+from pipeline.row_keys import keys_of
 from pipeline.strict_yaml import ConfigError
 
 IMPORT = "import"  # the first line of every funnel: what the manifest itself rejects
 ENDS_THERE = -1
+WAITS = -2  # for its source or its character
 MEDIA_COLUMNS = {"file", "start_s", "fps", "frames", "crop"}  # what a Clip or a Picture is made of
 
 
@@ -54,6 +56,7 @@ class TrackPlan:
     position: list[int]  # [row]: the first stage that is still to do; -1 if the row has ended (well or not)
     counts: list[StageCount]  # import first, then the stages
     left: Counter[tuple[int, ...]] = field(default_factory=Counter)  # stages still to do (see `_left`) -> how many rows
+    members: Members | None = None  # of pairs: what they see of their sources and characters
 
 
 def plan_run(
@@ -70,7 +73,11 @@ def plan_run(
             f"--until {until}: there is no such stage in this run; its stages are {', '.join(sorted(names))}"
         )
     chosen = {track: _up_to(until, specs) for track, specs in run.tracks.items()}
-    return [plan_track(specs, track, tables, folded, limit) for track, specs in chosen.items() if specs or not until]
+    return [
+        plan_track(specs, track, tables, folded, limit, Members.of(run, tables, folded, specs))
+        for track, specs in chosen.items()
+        if specs or not until
+    ]
 
 
 def _up_to(until: str | None, specs: list[StageSpec]) -> list[StageSpec]:
@@ -86,13 +93,17 @@ def plan_track(
     tables: Tables,
     folded: ledger.Fold,
     limit: int | None = None,
+    members: Members | None = None,
 ) -> TrackPlan:
-    """Plan one track; see `plan_run`."""
+    """Plan one track; see `plan_run`. `members` are needed for pairs whose stages see columns of them."""
     rows, first = usable_rows(tables, track, specs, limit)
-    keys = keys_of(rows, specs)
+    keys = keys_of(rows, specs, None if members is None else members.parts(rows))
     alive = list(range(rows.num_rows))
     position = [-1] * rows.num_rows
     counts = [first]
+    waiting: list[int] = []
+    if members is not None:
+        alive, waiting = _ready(members, rows, first)
     for number, spec in enumerate(specs):
         count = StageCount(spec.name, entered=len(alive))
         stage_keys, passed = keys[number], []
@@ -113,7 +124,28 @@ def plan_track(
         counts.append(count)
         alive = passed
     left = Counter(_left(row, first_left, keys, folded) for row, first_left in enumerate(position) if first_left >= 0)
-    return TrackPlan(track, list(specs), rows, keys, position, counts, left)
+    left.update((WAITS, *_left(row, 0, keys, folded)) for row in waiting)
+    return TrackPlan(track, list(specs), rows, keys, position, counts, left, members)
+
+
+def _ready(members: Members, rows: pa.Table, first: StageCount) -> tuple[list[int], list[int]]:
+    """Part pairs into those whose members are ready and those that wait; count the others in the first line."""
+    alive, waiting = [], []
+    first.done = 0
+    for row, (state, reason) in enumerate(members.ends(rows)):
+        if state == ledger.DONE:
+            alive.append(row)
+            first.done += 1
+        elif state == ledger.REJECTED:
+            first.rejected[reason] += 1
+        elif state == ledger.QUARANTINED:
+            first.quarantined[reason] += 1
+        elif state == ledger.FORGOTTEN:
+            first.forgotten += 1
+        else:
+            waiting.append(row)
+            first.pending += 1
+    return alive, waiting
 
 
 def _left(row: int, first: int, keys: Sequence[Sequence[str]], folded: ledger.Fold) -> tuple[int, ...]:
@@ -131,28 +163,13 @@ def _left(row: int, first: int, keys: Sequence[Sequence[str]], folded: ledger.Fo
     return tuple(stages)
 
 
-def keys_of(rows: pa.Table, specs: Sequence[StageSpec]) -> list[list[str]]:
-    """Return the recipe keys of every row in every stage, [stage][row]."""
-    ids = rows["id"].to_pylist()
-    parts: dict[str, list[str]] = dict.fromkeys(("source", "character"), ids)  # an id digests content and segment
-    keys = []
-    for spec in specs:
-        for need in spec.cls.needs:
-            if need not in parts:  # a column of the manifest counts with its value, written once for all stages
-                parts[need] = [f"{need}={canonical(value)}" for value in rows[need].to_pylist()]
-        digest = spec.digest
-        made = [recipe_key(digest, row) for row in zip(*(parts[need] for need in spec.cls.needs), strict=True)]
-        keys.append(made)
-        parts |= {column: [f"{column}={key}" for key in made] for column in spec.cls.makes}
-    return keys
-
-
 def usable_rows(
     tables: Tables, track: str, specs: Sequence[StageSpec], limit: int | None
 ) -> tuple[pa.Table, StageCount]:
     """Return the rows that importing accepted, and the funnel's first line."""
     needs = {need for spec in specs for need in spec.cls.needs}
-    wanted = (needs | MEDIA_COLUMNS) & set(TABLES[track].names)
+    joined = {"source", "character"} if track == "pairs" else set()  # the ids of its members
+    wanted = (needs | MEDIA_COLUMNS | joined) & set(TABLES[track].names)
     rows = tables.read(track, columns=sorted({"id", "reject", *wanted})).sort_by("id")
     if limit is not None:
         rows = rows.slice(0, limit)

@@ -112,6 +112,13 @@ class Progress:
             self._live = Live(self._table(), console=self._console, refresh_per_second=4)
             self._live.start()
 
+    def more(self, plans: list[TrackPlan]) -> None:
+        """Take rows that became ready when others ended."""
+        for plan in plans:
+            for number, spec in enumerate(plan.specs):
+                line = self._lines[plan.track, spec.name]
+                line.todo = line.ended.total() + sum(n for stages, n in plan.left.items() if number in stages)
+
     def count(self, track: str, stage: str, result: Result) -> None:
         """Take one result."""
         line = self._lines[track, stage]

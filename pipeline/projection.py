@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.plan import ENDS_THERE, StageCount, TrackPlan
+from pipeline.plan import ENDS_THERE, WAITS, StageCount, TrackPlan
 from pipeline.timings import Floats, Timing
 
 Z: Final = 1.959963984540054  # of the normal distribution: 95 % lie within
@@ -111,6 +111,8 @@ class Projection:
             expected: float | None = float(rows)
             alive = np.full(DRAWS, rows)
             for number in stages:
+                if number == WAITS:
+                    continue
                 if number == ENDS_THERE:
                     expected, alive = 0.0, np.zeros_like(alive)
                     break

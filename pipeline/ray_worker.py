@@ -107,8 +107,10 @@ class StageWorker:
         for walk, result in zip(batch, got, strict=True):
             errand, maker = tickets.errand(walk), None
             if result.state == ledger.LOST:
-                walk.back_to_maker_of(result.reason or "")
-                maker = tickets.errand(walk)
+                maker = walk.makers.get(result.reason or "")  # of a member: its track makes it again
+                if maker is None:
+                    walk.back_to_maker_of(result.reason or "")
+                    maker = tickets.errand(walk)
             elif result.state == ledger.DONE and walk.advance(result.made or {}, result.artifacts):
                 gone.discard(id(walk))
             reports.append((errand, result, maker))

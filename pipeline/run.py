@@ -15,6 +15,7 @@ from pipeline.plan import TrackPlan, plan_run
 from pipeline.progress import Progress
 from pipeline.verify import find_damaged
 
+PASSES = 4  # pairs become ready when their members have ended, and members' artifacts may have to be made again
 ENVIRONMENT_OF_WORKERS = {
     "OMP_NUM_THREADS": "1",  # workers are what runs side by side; threads of small models would fight each other
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),  # frames go back to the system when freed: 742 MB after a clip, not 1386
@@ -58,7 +59,16 @@ def execute(
                 RayRun(run, tables, lease, plans, folded, progress, limit, until).execute()
             else:
                 note = FlightNote(root, lease.epoch)
-                LocalRun(run, tables, committer, lease, note, plans, folded, progress).execute()
+                for _ in range(PASSES):
+                    LocalRun(run, tables, committer, lease, note, plans, folded, progress).execute()
+                    if "pairs" not in run.tracks:
+                        break
+                    folded = ledger.fold(tables)
+                    again = plan_run(run, tables, folded, limit, until)
+                    if not any(position >= 0 for plan in again for position in plan.position):
+                        break
+                    plans = again
+                    progress.more(plans)
         except OSError as error:
             if is_full(error):
                 raise NoSpaceError(root) from error

@@ -10,14 +10,15 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from manifests.media import Clip, Picture
 from manifests.store import Artifact
 from pipeline.config import StageSpec
 from pipeline.errands import Errand
-from pipeline.feed import Walk, with_media
+from pipeline.feed import Walk
 from pipeline.plan import TrackPlan
 
 SCHEMA: Final = pa.schema([("ticket", pa.string())])
-_MADE_ANEW: Final = ("source", "character")  # from the columns of the manifest, in the worker
+_KINDS: Final = {"artifact": Artifact, "clip": Clip, "picture": Picture}
 
 
 def write(walks: Sequence[Walk]) -> pa.Table:
@@ -37,20 +38,27 @@ def errand(walk: Walk) -> Errand:
 
 def _text(walk: Walk) -> str:
     columns = {
-        name: {"artifact": asdict(value)} if isinstance(value, Artifact) else {"value": value}
+        name: next(({kind: vars(value)} for kind, cls in _KINDS.items() if isinstance(value, cls)), {"value": value})
         for name, value in walk.columns.items()
-        if name not in _MADE_ANEW
     }
     keys = [of_stage[walk.row] for of_stage in walk.plan.keys]
     ticket = {"columns": columns, "keys": keys, "stage": walk.stage, "done": sorted(walk.done)}
-    return json.dumps(ticket | {"ended": sorted(walk.ended)})
+    makers = {column: asdict(maker) for column, maker in walk.makers.items()}
+    return json.dumps(ticket | {"ended": sorted(walk.ended), "makers": makers})
 
 
 def _walk(ticket: dict[str, Any], track: str, specs: list[StageSpec]) -> Walk:
     columns = {
-        name: Artifact(**given["artifact"]) if "artifact" in given else given["value"]
-        for name, given in ticket["columns"].items()
+        name: _value(*kind_and_value) for name, given in ticket["columns"].items() for kind_and_value in given.items()
     }
     alone = TrackPlan(track, specs, pa.table({}), [[key] for key in ticket["keys"]], [], [])
-    columns = with_media(track, columns)
-    return Walk(alone, 0, ticket["stage"], columns, set(ticket["done"]), set(ticket["ended"]))
+    makers = {column: Errand(**maker) for column, maker in ticket["makers"].items()}
+    return Walk(alone, 0, ticket["stage"], columns, set(ticket["done"]), set(ticket["ended"]), makers)
+
+
+def _value(kind: str, given: Any) -> Any:
+    if kind == "value":
+        return given
+    if given.get("crop"):
+        given = given | {"crop": tuple(given["crop"])}  # JSON knows lists alone
+    return _KINDS[kind](**given)

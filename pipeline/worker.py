@@ -26,7 +26,18 @@ from stages import resolve
 from stages.stage import Reject, Row, Stage
 
 LOAD_TIMEOUT_S = 1800.0  # to set a stage up: large weights come from slow disks
-LIBRARIES = ("numpy", "av", "decord", "mediapipe", "torch", "onnxruntime", "transformers", "diffusers", "vllm")
+LIBRARIES = (
+    "numpy",
+    "av",
+    "decord",
+    "mediapipe",
+    "torch",
+    "onnxruntime",
+    "transformers",
+    "diffusers",
+    "vllm",
+    "aiohttp",
+)
 DISTRIBUTIONS = {"decord": ("decord2",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
 
 

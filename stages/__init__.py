@@ -20,6 +20,7 @@ STAGES: Final[dict[str, dict[str, str]]] = {
     },
     "pairs": {
         "prompt": "stages.prompt:Prompt",
+        "render": "stages.render:Render",
         "measure": "stages.measure:Measure",
         "judge": "stages.judge:Judge",
     },

@@ -164,6 +164,14 @@ def render(
     )
 
 
+def scenery(
+    take: Take, frames: int, fps: float, height_px: int, width_px: int, lead_in_frames: int = 0
+) -> NDArray[np.uint8]:
+    """Return uint8 `[T, H, W, 3]`: what `render` shows behind the figures, with their shadows on the ground."""
+    staged = _stage(take, frames, fps, width_px / height_px, lead_in_frames)
+    return filtered(_backdrop(take.background, staged, light(take.light), 2 * height_px, 2 * width_px), 2)
+
+
 def _summed(values: NDArray[Any], samples: int) -> NDArray[np.uint32]:
     """Return the sums `[T, H, W, ...]` over the samples of each pixel of `[T, H * samples, W * samples, ...]`."""
     total = np.zeros_like(values[:, ::samples, ::samples], np.uint32)

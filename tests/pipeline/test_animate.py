@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manifests.media import Video, read_mp4, write_mp4
+from model import loading
 from model.bones import normalise
+from model.framing import framing_of
 from model.geometry import Geometry
 from model.skeleton import BODY, POINTS, Pixels, Points
 from model.training.examples import driving_frames
-from pipeline import weights
 from pipeline.__main__ import main
 from pipeline.animating import Order, geometry_of
 from pipeline.driving_motion import facts_of, motion_of_clip, skeleton_config
-from pipeline.framing import framing_of
 from stages.skeleton import SkeletonConfig
 from stages.tracking import Box
 from tests.clips import stamped, write_clip
@@ -367,7 +367,7 @@ def test_missing_weights_are_said_with_what_to_do(tmp_path: Path, monkeypatch: p
     given = (
         "--reference", picture(tmp_path / "a.png"), "--skeleton-file", saved(tmp_path / "pose.npy", walker(3)),
     )  # fmt: skip
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "not_there")
+    monkeypatch.setattr(loading, "SHIPPED", tmp_path / "not_there")
     said = refused(tmp_path, *given)
     assert said.startswith(f"no weights ship with this version ({tmp_path / 'not_there'} is missing): name a folder")
     said = refused(tmp_path, *given, "--weights", "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers")

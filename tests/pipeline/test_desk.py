@@ -1,6 +1,6 @@
 """The desk: who may do what, who is suspect, and what is in the ledger when."""
 
-import pickle
+import copy
 import time
 from collections import Counter
 from dataclasses import replace
@@ -319,5 +319,5 @@ def test_what_is_said_comes_out_of_its_packing_as_it_went_in():
     asked = Packed([errand("a"), errand("b")])
     answers = Packed([Answer("go"), Answer("done", made={"n": 1}, artifacts=[RECORD]), Answer("over")])
     for said in (asked, answers, Packed()):
-        got = pickle.loads(pickle.dumps(said))
+        got = copy.copy(said)  # by the same way as pickle
         assert (type(got), got) == (Packed, said)

@@ -14,7 +14,7 @@ import pytest
 
 from model.training.cache import EXAMPLE
 from model.training.theatre_clips import RENDERED
-from stages import STAGES, resolve
+from stages import STAGES, pack, resolve
 
 FILE = Path(__file__).parent / "stage_versions.json"
 ROOT = Path(__file__).parents[2]
@@ -26,12 +26,23 @@ ALSO = {
         *(f"stages/{p.name}" for p in sorted((ROOT / "stages").glob("skeleton_*.py"))),
         "stages/tracking.py", "stages/looks.py",
     ],
+    "prompt": ["stages/prompt_motion.py", "stages/prompt_look.py"],
+    "render": [
+        "model/animate.py", "model/composite.py", "model/driving.py", "model/framing.py", "model/pacing.py",
+        "model/sampler.py", "model/skeleton.py", "model/windows.py", "manifests/media.py",
+    ],
+    "measure": [f"stages/{p.name}" for p in sorted((ROOT / "stages").glob("measure_*.py"))] + ["stages/embedding.py"],
+    "judge": ["stages/judge_rules.py"],
 }  # fmt: skip
 
 
 THEATRE = sorted(f"manifests/theatre/{p.name}" for p in (ROOT / "manifests/theatre").glob("*.py") if p.stem != "sheet")
 KEPT = {
     "training.clips": (RENDERED, ["model/training/theatre_clips.py", *THEATRE]),
+    "pack": (pack.VERSION, [
+        "stages/pack.py", "manifests/shards/tar.py", "manifests/shards/index.py", "manifests/shards/writing.py",
+        "manifests/media.py",
+    ]),
     "training.latents": (EXAMPLE, [
         "model/training/cache.py", "model/training/examples.py", "model/bones.py", "model/skeleton.py",
         "model/composite.py", "model/driving.py",

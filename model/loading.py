@@ -10,7 +10,7 @@ from manifests.errors import UserError
 from model import backbone as backbones
 from model.backbone import BACKBONES, Backbone
 
-SHIPPED: Final = Path(__file__).parent.parent / "model" / "tiny_weights" / "teacher"
+SHIPPED: Final = Path(__file__).parent / "tiny_weights" / "teacher"
 Precision = Literal["auto", "fp32", "bf16"]
 
 
