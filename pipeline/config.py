@@ -108,10 +108,12 @@ def build(data: Mapping[str, Any]) -> Run:
 def columns_of_members(tracks: Mapping[str, Sequence[StageSpec]]) -> dict[str, tuple[str, str]]:
     """Return what a pair sees of its members (`pipeline/members.py`): name -> (source or character, column there)."""
     seen: dict[str, tuple[str, str]] = {}
+    own = {column for spec in tracks.get("pairs", []) for column in spec.cls.makes}
     for side, track in TRACK_OF.items():
         made = [column for spec in tracks.get(track, []) for column in spec.cls.makes]
         seen |= {f"{side}_{column}": (side, column) for column in (*TABLES[track].names, *made)}
-        seen = {column: (side, column) for column in made} | seen  # the source's, which came first, wins
+        # by its plain name, where no stage of the pairs makes one: the source's, which came first, wins
+        seen = {column: (side, column) for column in made if column not in own} | seen
     return seen
 
 

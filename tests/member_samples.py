@@ -33,3 +33,25 @@ class Blind(Joined):
     """Needs what nobody makes."""
 
     needs = ("array", "character_array")
+
+
+class Word(Stage[StageConfig]):
+    """Makes what the source has made too."""
+
+    needs = ("source_word",)
+    makes = ("word",)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
+        """Give a word that names the source's."""
+        return [{"word": f"the pair's, and not {row['source_word']}"} for row in rows]
+
+
+class After(Stage[StageConfig]):
+    """Sees the pair's word."""
+
+    needs = ("word",)
+    makes = ("seen",)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
+        """Give all that it sees."""
+        return [{"seen": row} for row in rows]

@@ -43,7 +43,8 @@ def lines(run: Run) -> list[StageCount]:
 
 def seen(run: Run) -> dict[str, dict]:
     rows = Tables(run.config.root).read("outcomes", where="track = 'pairs' AND state = 'done'").to_pylist()
-    return {row["item"]: json.loads(row["made"])["seen"] | {"its key": row["key"]} for row in rows}
+    made = [(row, json.loads(row["made"])) for row in rows]
+    return {row["item"]: values["seen"] | {"its key": row["key"]} for row, values in made if "seen" in values}
 
 
 def test_a_pair_sees_its_members_once_they_are_ready_in_one_run(tmp_path):
@@ -127,3 +128,11 @@ def test_a_pair_travels_with_all_that_it_sees(tmp_path):
 def test_a_need_that_no_member_offers_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"stages\.pairs\.join: needs character_array"):
         run_of(tmp_path, pairs={"join": {"use": "tests.member_samples:Blind"}})
+
+
+def test_a_pairs_own_column_goes_before_one_of_its_members_that_is_called_the_same(tmp_path):
+    put_couples(tmp_path, [("src_a", "chr_x")])
+    own = {"word": {"use": "tests.member_samples:Word"}, "after": {"use": "tests.member_samples:After"}}
+    run = run_of(tmp_path, pairs=own)
+    execute(run, None, None, Progress(quiet=True))
+    assert next(iter(seen(run).values()))["word"] == "the pair's, and not src_a"
