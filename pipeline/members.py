@@ -1,10 +1,10 @@
 """What a pair sees of its source and its character: their files, their columns, and what their stages made.
 
-    source, character       the clip and the picture
-    source_NAME             a column of the source's row in the manifest, or what a stage of its track made
-    character_NAME          likewise of the character
-    NAME                    what a stage of either track made: the source's, where both make one (`skeleton`), and a
-                            pair's own, where a stage of the pairs does (`sharpness`)
+source, character       the clip and the picture
+source_NAME             a column of the source's row in the manifest, or what a stage of its track made
+character_NAME          likewise of the character
+NAME                    what a stage of either track made: the source's, where both make one (`skeleton`), and a
+                        pair's own, where a stage of the pairs does (`sharpness`)
 """
 
 from collections.abc import Iterator, Sequence

@@ -60,7 +60,7 @@ SCALES: Final[dict[str, tuple[Scale, ...]]] = {
     ),
     "identity": (
         Scale("colour_leak", 0.0, 0.32, 0.8, "its colours are {:.0%} on the way to the source's", optional=True),
-        Scale("shape_leak", 0.0, 0.58, 1.0, "its bones are {:.0%} on the way to the source's", optional=True),
+        Scale("shape_leak", 0.0, 0.62, 1.0, "its bones are {:.0%} on the way to the source's", optional=True),
     ),
 }  # fmt: skip
 """Of each dimension the scales; the lowest counts."""

@@ -17,6 +17,7 @@ from stages.skeleton import PoseAdapter, SkeletonConfig
 
 LEAST_PX: Final = 256
 """Pictures whose long side is shorter are made larger before a person is looked for."""
+_BORDER: Final = 0.25  # of the long side
 _LIMB_WIDTH: Final = 0.26  # of a limb, as a share of the trunk's length
 _THICK: Final = ((5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16))
 _TRUNK: Final = (5, 6, 12, 11)
@@ -102,12 +103,8 @@ def points_in(adapter: PoseAdapter, frames: Pixels, config: SkeletonConfig) -> P
         picture = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) if scale > 1 else frame
         seen = None if last is None else adapter.keypoints(picture[None], [{0: last}])[0].get(0)
         box = None if seen is None else _box(seen, config)
-        if box is None:  # look for it, as in the first frame
-            adapter.reset()
-            box = _nearest(adapter.people(picture[None])[0][:, :4], last)
-            if box is None:
-                continue
-            seen = adapter.keypoints(picture[None], [{0: box}])[0].get(0)
+        if box is None:
+            seen = _looked_for(adapter, picture, last, config)
             box = None if seen is None else _box(seen, config)
         if seen is not None and box is not None:
             last, out[i] = box, seen
@@ -145,6 +142,31 @@ def trunk_px(points: Points, min_score: float) -> float:
         return float(np.linalg.norm(points[[5, 6], :2].mean(axis=0) - points[[11, 12], :2].mean(axis=0)))
     box = box_of(points, min_score)
     return 0.0 if box is None else float(max(box[2] - box[0], box[3] - box[1])) / 3
+
+
+def _looked_for(
+    adapter: PoseAdapter, picture: Pixels, last: NDArray[np.float32] | None, config: SkeletonConfig
+) -> Points | None:
+    """Return the points `[133, 3]` of the main figure of a picture, or None.
+
+    Finders miss figures that fill the picture, and some at one place or size that they see at another: so a second look
+    is taken, at the picture with a border.
+    """
+    for share in (0.0, _BORDER):
+        edge = round(max(picture.shape[:2]) * share)
+        shown = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_REPLICATE) if edge else picture
+        adapter.reset()
+        box = _nearest(adapter.people(shown[None])[0][:, :4], None if last is None else last + edge)
+        seen = None if box is None else adapter.keypoints(shown[None], [{0: box}])[0].get(0)
+        if seen is not None and _box(seen, config) is not None:
+            adapter.reset()  # what it remembers is of another picture
+            seen[seen[:, 2] > 0, :2] -= edge
+            outside = (seen[:, :2] < 0).any(axis=1) | (seen[:, :2] > (picture.shape[1] - 1, picture.shape[0] - 1)).any(
+                axis=1
+            )
+            seen[outside] = 0
+            return seen
+    return None
 
 
 def _box(points: Points, config: SkeletonConfig) -> NDArray[np.float32] | None:
