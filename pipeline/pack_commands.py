@@ -91,7 +91,7 @@ def _print(summary: "Summary", config: str, dry_run: bool) -> None:
 @root_option
 @json_option
 def verify(root: str, as_json: bool) -> None:
-    """Read every artifact and every shard, and name those of which a byte has changed.
+    """Read artifacts and shards, and name what has changed.
 
     Nothing is written. `bodydouble run RUN.yaml --verify` writes down what is lost and makes it again, and
     `bodydouble pack RUN.yaml` writes shards that are gone.

@@ -60,7 +60,7 @@ def impact(item: str, root: str, runs: tuple[str, ...], as_json: bool) -> None:
 @_runs
 @json_option
 def forget(item: str, root: str, reason: str, by: str | None, runs: tuple[str, ...], as_json: bool) -> None:
-    """Take a source or a character down, with all that was made of it.
+    """Take a source or a character down, and all made of it.
 
     All rows of its file go: from tables and their old versions, artifacts, shards (those that hold it are written anew
     without it), pages and caches. A tombstone stays and refuses to import the file again. Killed, the same command

@@ -14,6 +14,8 @@ Adapters, each a stage of its own, since each needs other columns:
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+from pydantic import Field
+
 from stages.judge_rules import Rules
 from stages.stage import Reject, Row, Stage, StageConfig
 
@@ -38,7 +40,7 @@ ADAPTERS: Final = {
 class JudgeConfig(StageConfig):
     """The rules have no knobs: their scales are versioned with their code."""
 
-    batch_size: int = 256
+    batch_size: int = Field(256, ge=1, description="rows handed to the stage at once")
 
 
 class Judge(Stage[JudgeConfig]):

@@ -88,29 +88,57 @@ def figure_of(
 
 
 def points_in(adapter: PoseAdapter, frames: Pixels, config: SkeletonConfig) -> Points:
-    """Return `[n, 133, 3]`, the points of the main figure of each frame, zeros where none is seen.
+    """Return `[n, 133, 3]`, the points of the main figure of each frame; zeros where none is seen.
 
     The main one is the largest in the first frame in which any is found; from there it is followed, and looked for
-    again where it is lost.
+    again where it is lost. Finders miss figures that fill the picture, and some at one place that they see at another:
+    so a second look is taken at the picture with a border, and what was found there is followed there.
     """
     height, width = frames.shape[1:3]
     scale = max(1.0, LEAST_PX / max(height, width))
     size = (round(width * scale), round(height * scale))
+    wide = round(max(size) * _BORDER)
     out = np.zeros((len(frames), 133, 3), np.float32)
     adapter.reset()
-    last: NDArray[np.float32] | None = None
+    last, border = None, 0
     for i, frame in enumerate(frames):
         picture = cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) if scale > 1 else frame
-        seen = None if last is None else adapter.keypoints(picture[None], [{0: last}])[0].get(0)
-        box = None if seen is None else _box(seen, config)
-        if box is None:
-            seen = _looked_for(adapter, picture, last, config)
-            box = None if seen is None else _box(seen, config)
-        if seen is not None and box is not None:
-            last, out[i] = box, seen
+        seen = None if last is None else _at(adapter, _bordered(picture, border), last, config)
+        for border_px in () if seen is not None else (0, wide):
+            shown = _bordered(picture, border_px)
+            adapter.reset()
+            box = _nearest(adapter.people(shown[None])[0][:, :4], None if last is None else last + border_px - border)
+            seen = None if box is None else _at(adapter, shown, box, config)
+            if seen is not None:
+                border = border_px
+                break
+        if seen is not None:
+            last = box_of(seen, config.min_score)
+            out[i] = _within(seen, border, size)
     out[..., 0] *= width / size[0]
     out[..., 1] *= height / size[1]
     return out
+
+
+def _bordered(picture: Pixels, border_px: int) -> Pixels:
+    if not border_px:
+        return picture
+    edges = (border_px,) * 4
+    return np.asarray(cv2.copyMakeBorder(picture, *edges, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def _at(adapter: PoseAdapter, picture: Pixels, box: NDArray[np.float32], config: SkeletonConfig) -> Points | None:
+    """Return the points `[133, 3]` of the figure in a box, if enough of it is seen."""
+    seen = adapter.keypoints(picture[None], [{0: box}])[0].get(0)
+    enough = seen is not None and (seen[BODY, 2] >= config.min_score).sum() >= config.min_points
+    return seen if enough else None
+
+
+def _within(points: Points, border_px: int, size_px: tuple[int, int]) -> Points:
+    """Return points of a picture with a border in px of the picture; those outside it were not seen."""
+    moved = points - np.array([border_px, border_px, 0], np.float32)
+    inside = np.all((moved[:, :2] >= 0) & (moved[:, :2] <= np.array(size_px) - 1), axis=1) & (points[:, 2] > 0)
+    return np.where(np.asarray(inside)[:, None], moved, 0).astype(np.float32)
 
 
 def body_mask(points: Points, size_px: tuple[int, int], min_score: float) -> NDArray[np.bool_]:
@@ -142,37 +170,6 @@ def trunk_px(points: Points, min_score: float) -> float:
         return float(np.linalg.norm(points[[5, 6], :2].mean(axis=0) - points[[11, 12], :2].mean(axis=0)))
     box = box_of(points, min_score)
     return 0.0 if box is None else float(max(box[2] - box[0], box[3] - box[1])) / 3
-
-
-def _looked_for(
-    adapter: PoseAdapter, picture: Pixels, last: NDArray[np.float32] | None, config: SkeletonConfig
-) -> Points | None:
-    """Return the points `[133, 3]` of the main figure of a picture, or None.
-
-    Finders miss figures that fill the picture, and some at one place or size that they see at another: so a second look
-    is taken, at the picture with a border.
-    """
-    for share in (0.0, _BORDER):
-        edge = round(max(picture.shape[:2]) * share)
-        shown = cv2.copyMakeBorder(picture, edge, edge, edge, edge, cv2.BORDER_REPLICATE) if edge else picture
-        adapter.reset()
-        box = _nearest(adapter.people(shown[None])[0][:, :4], None if last is None else last + edge)
-        seen = None if box is None else adapter.keypoints(shown[None], [{0: box}])[0].get(0)
-        if seen is not None and _box(seen, config) is not None:
-            adapter.reset()  # what it remembers is of another picture
-            seen[seen[:, 2] > 0, :2] -= edge
-            outside = (seen[:, :2] < 0).any(axis=1) | (seen[:, :2] > (picture.shape[1] - 1, picture.shape[0] - 1)).any(
-                axis=1
-            )
-            seen[outside] = 0
-            return seen
-    return None
-
-
-def _box(points: Points, config: SkeletonConfig) -> NDArray[np.float32] | None:
-    """Return the box of a figure of which enough is seen, or None."""
-    enough = (points[BODY, 2] >= config.min_score).sum() >= config.min_points
-    return box_of(points, config.min_score) if enough else None
 
 
 def _nearest(boxes: NDArray[np.float32], last: NDArray[np.float32] | None) -> NDArray[np.float32] | None:

@@ -5,11 +5,11 @@ two there is nothing but HTTP. The engine ends with the object, and with this pr
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,8 +22,7 @@ from typing import IO, Any, Final
 
 from stages.mllm_errors import MllmSettingError
 
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_LIBC: Final = ctypes.CDLL(None)
+_LAUNCH: Final = (sys.executable, "-I", str(Path(__file__).with_name("mllm_launch.py")))
 _LAST_WORDS: Final = 1500  # characters of the engine's output that an error cites
 _POLL_S: Final = 0.5
 
@@ -100,13 +99,12 @@ class _State:
                 return False
             try:
                 self.process = subprocess.Popen(
-                    self.command,
+                    [*_LAUNCH, *self.command],
                     env={**os.environ, **self.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=self.words,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the C library, and no lock is taken
                 )
             except OSError as error:
                 self._why = str(error)
@@ -147,10 +145,6 @@ def _end_group(pid: int) -> None:
     """End a server with its children, also what a dead one has left running: vLLM's engine is a process of its own."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-
-
-def _end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def files_digest_parts(folder: Path) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_a_file_that_is_not_there_gets_one_line(tmp_path):
 
 def test_the_template_is_a_config_and_holds_the_defaults():
     run = build(yaml.safe_load(template()))
-    assert run.tracks.keys() == {"sources", "characters"}
+    assert run.tracks.keys() == {"sources", "characters", "pairs"}
     for specs in run.tracks.values():
         for spec in specs:
             assert spec.config == spec.cls.Config()
