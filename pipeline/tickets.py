@@ -5,7 +5,6 @@ Media stay where they are: a ticket holds addresses of artifacts, never their by
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 import pyarrow as pa
@@ -43,7 +42,7 @@ def _text(walk: Walk) -> str:
     }
     keys = [of_stage[walk.row] for of_stage in walk.plan.keys]
     ticket = {"columns": columns, "keys": keys, "stage": walk.stage, "done": sorted(walk.done)}
-    makers = {column: asdict(maker) for column, maker in walk.makers.items()}
+    makers = {column: maker._asdict() for column, maker in walk.makers.items()}
     return json.dumps(ticket | {"ended": sorted(walk.ended), "makers": makers})
 
 

@@ -3,7 +3,6 @@
 import copy
 import time
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -55,7 +54,7 @@ def test_rows_are_handed_out_once_and_what_was_made_is_given_to_whoever_asks_lat
 
 def test_of_rows_that_share_a_key_one_goes_and_the_others_come_later(tmp_path):
     desk = open_desk(tmp_path)
-    first, other = errand("a"), replace(errand("a"), id="src_b")
+    first, other = errand("a"), errand("a")._replace(id="src_b")
     assert words(desk, [first, other]) == ["go", "later"]
     desk.take([(first, MADE, None)])
     assert words(desk, [other]) == ["done"]
@@ -158,7 +157,7 @@ def test_a_lost_input_goes_back_to_its_maker_and_is_handed_out_again(tmp_path):
     desk = open_desk(tmp_path)
     words(desk, [errand("a", "first")])
     desk.take([(errand("a", "first"), MADE, None)])
-    for reader in (errand("a"), replace(errand("b"), key="another")):  # two stages miss the same artifact
+    for reader in (errand("a"), errand("b")._replace(key="another")):  # two stages miss the same artifact
         words(desk, [reader])
         desk.take([(reader, Result(ledger.LOST, "array", "it is gone"), errand("a", "first"))])
     assert words(desk, [errand("a", "first"), errand("a")]) == ["go", "go"]
