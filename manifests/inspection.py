@@ -146,6 +146,7 @@ def _check_length(name: str, frames: int, seconds: float, limits: Limits) -> Non
 def _decode(file: "av.container.InputContainer", name: str, limits: Limits) -> tuple[VideoFacts, NDArray[np.uint8]]:
     """Decode all frames; returns the facts, and points of each frame, [frames, points, 3], to compare with decord."""
     import av
+    from av.video.reformatter import VideoReformatter
 
     stream = file.streams.best("video")
     if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
@@ -162,6 +163,7 @@ def _decode(file: "av.container.InputContainer", name: str, limits: Limits) -> t
     times: list[float] = []
     looks: list[Pixels] = []
     size, rotation = (context.width, context.height), 0
+    converter = VideoReformatter()  # one for all: a frame of its own accord sets up one of its own, 1 ms each
     with _as_damage(name, times):
         for frame in file.decode(stream):
             if not times:
@@ -171,7 +173,7 @@ def _decode(file: "av.container.InputContainer", name: str, limits: Limits) -> t
                 raise MediaError("no_timestamps", f"frame {len(times)} of {name!r} has no time after the one before")
             times.append(float(frame.time))
             _check_length(name, len(times), times[-1] - times[0], limits)
-            rgb = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+            rgb = np.asarray(converter.reformat(frame, format="rgb24").to_ndarray(), np.uint8)
             looks.append(_points(np.rot90(rgb, k=-(rotation // 90))[None])[0])
     if not times:
         raise MediaError("no_frames", f"in the video stream of {name!r} there is nothing that can be decoded")
