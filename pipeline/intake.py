@@ -30,7 +30,7 @@ from manifests.tables import Tables
 from pipeline.fetching import Fetched, Fetcher, clean
 
 if TYPE_CHECKING:
-    from pipeline.ray_import import RayHands
+    from pipeline.ray_import import RayHands, Reading
 
 BATCH_PLACES: Final = 500
 BATCH_S: Final = 30.0
@@ -124,7 +124,7 @@ class Intake:
             if options.on == "ray":
                 from pipeline.ray_import import RayHands
 
-                self._hands = RayHands(self.tables.root, limits, options.timeout_s)
+                self._hands = RayHands(self.tables.root, limits, options.timeout_s, self.found.size)
             for batch in _batches(self._places()):
                 yield from self._take(batch)
                 self._write()
@@ -137,7 +137,7 @@ class Intake:
         """Give the places of the list in order, each read or fetched a little ahead of its turn."""
         grouped = (list(group) for _, group in itertools.groupby(self.found, key=lambda entry: entry.location))
         with ThreadPoolExecutor(max(4, self.options.workers), thread_name_prefix="fetch") as pool:
-            coming: deque[tuple[list[Entry], Fetched | Future[Fetched]]] = deque()
+            coming: deque[tuple[list[Entry], Fetched | Future[Fetched] | Reading]] = deque()
             try:
                 for entries, known in self._with_known(grouped):
                     coming.append((entries, known or self._coming(pool, entries[0])))
@@ -148,11 +148,11 @@ class Intake:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _place(self, entries: list[Entry], fetched: Fetched | Future[Fetched]) -> _Place:
+    def _place(self, entries: list[Entry], fetched: "Fetched | Future[Fetched] | Reading") -> _Place:
         done = fetched if isinstance(fetched, Fetched) else fetched.result()
         return _Place(entries, self._fetcher.unless_forgotten(done))
 
-    def _coming(self, pool: ThreadPoolExecutor, entry: Entry) -> Fetched | Future[Fetched]:
+    def _coming(self, pool: ThreadPoolExecutor, entry: Entry) -> "Fetched | Future[Fetched] | Reading":
         if entry.reject is not None:
             return Fetched(reject=entry.reject, reject_detail=entry.reject_detail)
         if self._hands is not None and entry.url is None:
