@@ -15,7 +15,7 @@ from manifests.ledger import Fold
 from manifests.store import Store
 from manifests.tables import Tables
 from manifests.verdicts import KeepError, Label, Limit, Percentile, Scores, Verdicts, decide, resolve
-from pipeline.config import Run
+from pipeline.config import Run, StageSpec
 from pipeline.members import Members
 from pipeline.pair_config import KeepConfig
 from pipeline.plan import usable_rows
@@ -30,6 +30,7 @@ class Judged:
 
     rows: pa.Table  # id, source, character of the usable pairs, sorted by id
     scores: Scores
+    columns: frozenset[str]  # that the run's stages of pairs make; a score may be null in every pair
 
     @property
     def ids(self) -> list[str]:
@@ -49,7 +50,12 @@ def judged(run: Run, tables: Tables, at: int | str | None = None) -> Judged:
     members = Members.of(run, tables, Fold(), specs)
     scores = scores_of(tables, specs, keys_of(rows, specs, members.parts(rows) if members else None), at)
     couples = tables.read("pairs", columns=["id", "source", "character"], where="reject IS NULL").sort_by("id")
-    return Judged(couples, scores)
+    return Judged(couples, scores, columns_made(specs))
+
+
+def columns_made(specs: Sequence[StageSpec]) -> frozenset[str]:
+    """Return the columns that stages make."""
+    return frozenset(column for spec in specs for column in spec.cls.makes)
 
 
 def limits_of(run: Run, tables: Tables, config: KeepConfig | None = None, record: bool = False) -> tuple[Limit, ...]:
@@ -138,10 +144,11 @@ def verdicts_on(found: Judged, limits: Sequence[Limit], labels: Mapping[str, Lab
     """Give verdicts by these limits and labels.
 
     Raises:
-        KeepError: A limit names a score that no pair has, while there are others: a slip of the pen.
+        KeepError: A limit names a score that no pair has and no stage makes, while there are others: a slip of the pen.
     """
     for limit in limits:
-        if found.scores and limit.score not in found.scores:
+        column = limit.score.partition(".")[0]
+        if found.scores and limit.score not in found.scores and column not in found.columns:
             known = nearest(limit.score, found.scores)
             raise KeepError(f"keep.{limit.side} names the score {limit.score!r}, which no pair has{known}")
     return decide(found.ids, found.scores, limits, labels)

@@ -47,7 +47,8 @@ def pack(config: str, sets: tuple[str, ...], as_json: bool, dry_run: bool, prune
     if as_json:
         print_json(summary.as_json())
     else:
-        _print(summary, config, dry_run)
+        keep = loaded.config.keep
+        _print(summary, config, dry_run, not (keep.min or keep.max or keep.min_percentile or keep.max_percentile))
     say_if_nothing_was_imported(loaded.config.root)
     if summary.problems:
         sys.exit(1)
@@ -58,11 +59,13 @@ def _tell(summary: "Summary") -> None:
     click.echo(f"\r{done:,} of {summary.shards:,} shards, {summary.bytes / 1e6:,.1f} MB written", nl=False, err=True)
 
 
-def _print(summary: "Summary", config: str, dry_run: bool) -> None:
+def _print(summary: "Summary", config: str, dry_run: bool, unlimited: bool) -> None:
     from pipeline.funnel import as_table
 
     print_table(as_table({"pairs": summary.counts}))
     click.echo(f"\n{summary.samples:,} samples in {summary.shards:,} shards of the cut {summary.cut!r}")
+    if unlimited:
+        click.echo("keep names no limit, so every pair counts as good; to see what one would do: bodydouble whatif")
     if dry_run:
         click.echo(f"{summary.known:,} shards stand; nothing was written; to write: bodydouble pack {config}")
         return

@@ -23,7 +23,7 @@ from manifests.shards.plan import Bucket, Group, assign, places_of
 from manifests.tables import Tables
 from manifests.tombstones import slots_of
 from pipeline.config import Run
-from pipeline.keeping import Judged, labels_of, limits_of, verdicts_on
+from pipeline.keeping import Judged, columns_made, labels_of, limits_of, verdicts_on
 from pipeline.outcome_prints import prints_of
 from pipeline.pack_sides import Side, side_to_pack
 from pipeline.plan import StageCount, TrackPlan, plan_run, plan_track
@@ -123,7 +123,8 @@ def _add_pairs(plan: PackPlan, tables: Tables, folded: ledger.Fold, kinds: Seque
         why = np.array([*side.why_not, "gone"], object)[found]  # the last: -1, no such row
         _leave_out(count, alive, why)
     _count_stages(count, alive, plan.pairs, folded)
-    judged = Judged(couples.select(["id", "source", "character"]), scores_of(tables, specs, plan.pairs.keys))
+    scores = scores_of(tables, specs, plan.pairs.keys)
+    judged = Judged(couples.select(["id", "source", "character"]), scores, columns_made(specs))
     plan.limits = limits_of(run, tables, record=record)
     verdicts = verdicts_on(judged, plan.limits, labels_of(run.config.keep.labels))
     dropped = np.array(verdicts.reasons, object)[verdicts.reason]

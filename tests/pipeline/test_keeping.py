@@ -123,6 +123,13 @@ def test_a_label_from_a_file_wins_and_the_last_line_counts(run_of, root, tmp_pat
     assert verdicts.row(0)["detail"] == "labelled to keep by Ann: seen"
 
 
+def test_a_score_that_is_null_in_every_pair_is_missing_and_no_slip_of_the_pen(run_of, root):
+    run = run_of(min={"motion": 3})
+    settle(run, "pairs", "measure", [{"motion": None, "flicker": 0.1}] * 5)
+    _, verdicts = verdicts_of(run, Tables(root))
+    assert verdicts.counts() == {"motion_missing": 5}
+
+
 @pytest.mark.parametrize(
     "line", ['{"id": "par_0"}', '{"id": "a", "keep": "yes"}', "[1]", '{"id": "a", "keep": 1}', "{"]
 )

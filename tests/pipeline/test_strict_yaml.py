@@ -16,6 +16,7 @@ from pipeline.strict_yaml import ConfigError, read, validate
 CONFIGS = Path(__file__).parents[2] / "pipeline" / "configs"
 READERS: dict[str, Callable[[Path], Any]] = {
     "demo.yaml": config.load,
+    "pairs.yaml": config.load,
     "teacher.yaml": lambda path: train.load(path, []),
     "vae.yaml": lambda path: train_vae.load(path, []),
 }
