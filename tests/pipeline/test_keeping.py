@@ -125,9 +125,9 @@ def test_a_label_from_a_file_wins_and_the_last_line_counts(run_of, root, tmp_pat
 
 def test_a_score_that_is_null_in_every_pair_is_missing_and_no_slip_of_the_pen(run_of, root):
     run = run_of(min={"motion": 3})
-    settle(run, "pairs", "measure", [{"motion": None, "flicker": 0.1}] * 5)
+    settle(run, "pairs", "measure", measured([None] * 10))
     _, verdicts = verdicts_of(run, Tables(root))
-    assert verdicts.counts() == {"motion_missing": 5}
+    assert verdicts.counts() == {"motion_missing": 10}
 
 
 @pytest.mark.parametrize(

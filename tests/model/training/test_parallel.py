@@ -61,6 +61,17 @@ def test_a_signal_to_torchrun_ends_all_processes_after_one_step_and_two_go_on_as
     assert [line["step"] for line in metrics.read(tmp_path) if "loss" in line] == list(range(1, step + 2))
 
 
+@pytest.mark.train
+def test_processes_part_while_what_averages_their_gradients_is_alive(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tests.model.training.parting", str(tmp_path)]
+    both = [subprocess.Popen([*program, str(rank)], stdout=subprocess.PIPE, text=True) for rank in range(2)]
+    try:
+        assert [process.communicate(timeout=200)[0] for process in both] == ["joined and parted 40 times\n"] * 2
+    finally:
+        for process in both:
+            process.kill()
+
+
 def test_more_processes_than_samples_are_refused() -> None:
     with pytest.raises(TooManyRanksError, match="3 processes and a global_batch of 2"):
         Ranks(0, 3, torch.device("cpu")).require_work(2)
