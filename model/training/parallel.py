@@ -109,8 +109,8 @@ def ranks(device: str) -> Iterator[Ranks]:
     yield Ranks(dist.get_rank() if several else 0, dist.get_world_size() if several else 1, here)
     # after an error the others may wait in a collective for ever: then it is torchrun that ends them, not this line
     if started_here:
-        # A module of `spread` may be alive still. Were it the last to hold the group, gloo's thread, which wants the GIL
-        # to let go of its last work, and this one, which has the GIL and joins that thread, would wait for ever.
+        # A module of `spread` may be alive still. Were it the last to hold the group, gloo's thread, which wants the
+        # GIL to let go of its last work, and this one, which has it and joins that thread, would wait for ever.
         _parted.append(dist.group.WORLD)
         dist.destroy_process_group()
 
