@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from model.training import parallel
 
-TIMES = 40  # with a group that dies in the wrong hands, one in three hung
+TIMES = 40  # with a group that dies in the wrong hands, two of three trainings hung
 
 
 def main() -> None:
