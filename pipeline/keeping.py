@@ -144,11 +144,13 @@ def verdicts_on(found: Judged, limits: Sequence[Limit], labels: Mapping[str, Lab
     """Give verdicts by these limits and labels.
 
     Raises:
-        KeepError: A limit names a score that no pair has and no stage makes, while there are others: a slip of the pen.
+        KeepError: A limit names a score that no pair has, while there are others: a slip of the pen. It is none where a
+            stage makes that column and it is null in every pair.
     """
+    of_columns = {score.partition(".")[0] for score in found.scores}
     for limit in limits:
-        column = limit.score.partition(".")[0]
-        if found.scores and limit.score not in found.scores and column not in found.columns:
+        null_in_all = limit.score.partition(".")[0] in found.columns - of_columns
+        if found.scores and limit.score not in found.scores and not null_in_all:
             known = nearest(limit.score, found.scores)
             raise KeepError(f"keep.{limit.side} names the score {limit.score!r}, which no pair has{known}")
     return decide(found.ids, found.scores, limits, labels)

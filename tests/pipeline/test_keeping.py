@@ -130,6 +130,13 @@ def test_a_score_that_is_null_in_every_pair_is_missing_and_no_slip_of_the_pen(ru
     assert verdicts.counts() == {"motion_missing": 10}
 
 
+def test_a_field_that_no_answer_has_is_a_slip_where_the_column_has_others(run_of, root):
+    run = run_of(min={"motion.smoth": 3})
+    settle(run, "pairs", "measure", {f"par_{n}": {"motion": {"smooth": n}, "flicker": n} for n in range(10)})
+    with pytest.raises(KeepError, match="'motion.smoth', which no pair has; did you mean 'motion.smooth'"):
+        verdicts_of(run, Tables(root))
+
+
 @pytest.mark.parametrize(
     "line", ['{"id": "par_0"}', '{"id": "a", "keep": "yes"}', "[1]", '{"id": "a", "keep": 1}', "{"]
 )
