@@ -133,7 +133,7 @@ def test_a_score_that_is_null_in_every_pair_is_missing_and_no_slip_of_the_pen(ru
 def test_a_field_that_no_answer_has_is_a_slip_where_the_column_has_others(run_of, root):
     run = run_of(min={"motion.smoth": 3})
     settle(run, "pairs", "measure", {f"par_{n}": {"motion": {"smooth": n}, "flicker": n} for n in range(10)})
-    with pytest.raises(KeepError, match="'motion.smoth', which no pair has; did you mean 'motion.smooth'"):
+    with pytest.raises(KeepError, match=r"'motion\.smoth', which no pair has; did you mean 'motion\.smooth'"):
         verdicts_of(run, Tables(root))
 
 
