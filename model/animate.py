@@ -5,7 +5,7 @@ the driving video for the prefix, and is cut afterwards, is the caller's affair 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -91,10 +91,14 @@ class Animator:
     ) -> None:
         self.backbone, self.reference, self.seeds, self.blank = backbone, reference, tuple(seeds), blank
         self.guidance = guidance or Guidance()
+        if not any(prompts):  # without any text all of it is the branch without text: the same pass twice
+            self.guidance = replace(self.guidance, text=1.0)
         self.levels = sigmas(steps, backbone.spec.shift if shift is None else shift)
-        self._text = {True: backbone.text.encode(prompts).to(reference.device)}
+        self._text = {True: _texts(backbone, prompts).to(reference.device)}
         if self.guidance.text != 1.0:
-            self._text[False] = backbone.text.encode([""] * len(prompts)).to(reference.device)
+            known = [prompts.index("")] if "" in prompts else []
+            empty = self._text[True][known] if known else backbone.text.encode([""]).to(reference.device)
+            self._text[False] = empty.expand(len(prompts), -1, -1)
         self._image = backbone.image_embeds(reference)
         self._undriven: dict[int, Tensor] = {}  # number of frames -> latents of the composite without driving
 
@@ -134,6 +138,8 @@ class Animator:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return the video `[B, 3, T, H, W]` in [-1, 1] of latents that `latents` gave."""
+        if self.backbone.spec.halves_apart:
+            return self.backbone.decode(left(latents))
         return left(self.backbone.decode(latents))
 
     def _without(self, driving: Tensor) -> Tensor:
@@ -142,6 +148,12 @@ class Animator:
             nothing = blank_prefix(driving, frames, self.blank)
             self._undriven[frames] = self.backbone.encode(composite(self.reference, nothing, self.blank))
         return self._undriven[frames]
+
+
+def _texts(backbone: Backbone, prompts: Sequence[str]) -> Tensor:
+    """Return the embeddings `[B, L, D]`; a prompt that stands there more than once is encoded once."""
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    return backbone.text.encode(list(places))[[places[prompt] for prompt in prompts]]
 
 
 def _towards(known: Known | None, predicted: Tensor, noise: Tensor) -> Tensor:

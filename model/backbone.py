@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from manifests.errors import UserError
-from model.geometry import Geometry
+from model.geometry import Geometry, Placement
 from model.text import TextEncoder
 
 BACKBONES: Final = {"tiny": "model.wan:Wan", "wan-i2v": "model.wan:Wan"}
@@ -45,6 +45,8 @@ class BackboneSpec:
         takes_image: Whether `velocity` wants an embedding of the reference.
         max_positions: Tokens along one axis that the position embedding can tell apart.
         height_px, width_px, frames: The size the base was made for; `width_px` is of one half of the composite.
+        placement: Where the driving skeleton stands in its half, as it was trained.
+        halves_apart: Whether the VAE codes each half of a composite on its own, so that one can be decoded alone.
     """
 
     latent_channels: int
@@ -62,6 +64,8 @@ class BackboneSpec:
     height_px: int
     width_px: int
     frames: int
+    placement: Placement = "fitted"
+    halves_apart: bool = False
 
 
 class Backbone(Protocol):

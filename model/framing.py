@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from model.skeleton import Pixels
+from model.skeleton import Pixels, Points
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,14 @@ class Framing:
         below = self.frame_height_px - self.top_px - self.height_px
         beside = self.frame_width_px - self.left_px - self.width_px
         return np.pad(small, ((self.top_px, below), (self.left_px, beside), (0, 0)), mode="edge")
+
+    def points(self, points: Points, picture_height_px: int, picture_width_px: int) -> Points:
+        """Return points `[..., 3]` of a picture of that size, px, where they lie in the frame."""
+        moved = points.copy()
+        seen = points[..., 2] > 0
+        scale = np.array([self.width_px / picture_width_px, self.height_px / picture_height_px])
+        moved[..., :2][seen] = (points[..., :2] * scale + np.array([self.left_px, self.top_px]))[seen]
+        return moved
 
     def cut(self, frames: Pixels) -> Pixels:
         """Return of frames `[T, H, W, 3]` what lies where the picture was, `[T, h, w, 3]`."""

@@ -5,7 +5,7 @@ frame 0, and each four frames after it one more (4 is `temporal_stride`; METHOD 
 """
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from manifests.errors import UserError
 
@@ -24,6 +24,10 @@ class Strides(Protocol):
     def temporal_stride(self) -> int: ...
 
 
+Placement = Literal["fitted", "aligned"]
+"""Where the driving skeleton stands in its half (`model/placement.py`): fitted into it by its box, as in the paper, or
+where the figure of the reference stands (ours)."""
+
 _COUNTS: Final = ("height_px", "width_px", "frames", "fps", "spatial_stride", "temporal_stride")
 
 
@@ -41,6 +45,7 @@ class Geometry:
         spatial_stride: Pixels a latent cell, in height and width.
         temporal_stride: Frames a latent frame, after the first.
         patch: Latent cells a token: time, height, width.
+        placement: Where the driving skeleton stands in its half.
 
     Raises:
         GeometryError: A size does not fit. Each half must be whole tokens wide, so that no token lies across the seam.
@@ -54,6 +59,7 @@ class Geometry:
     spatial_stride: int = 8
     temporal_stride: int = 4
     patch: tuple[int, int, int] = (1, 2, 2)
+    placement: Placement = "fitted"
 
     def __post_init__(self) -> None:
         for name in _COUNTS:

@@ -92,6 +92,7 @@ class Wan:
             spatial_stride=spec.spatial_stride,
             temporal_stride=spec.temporal_stride,
             patch=spec.patch,
+            placement=spec.placement,
         )
         if (tile := self.settings.tile_px) and (height_px % tile or width_px % tile):
             raise BackboneError(

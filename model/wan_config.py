@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from model import weights
 from model.backbone import BackboneError, BackboneSpec
+from model.geometry import Placement
 
 SETTINGS: Final = "bodydouble.json"
 FRAMES_AT_A_TIME: Final = 4  # after the first: so AutoencoderKLWan encodes, whatever its temporal stride
@@ -15,8 +16,9 @@ _LORA_TARGETS: Final = ("ffn.net.0.proj", "ffn.net.2")  # not condition_embedder
 
 @dataclass(frozen=True)
 class Settings:
-    """What diffusers' configs do not say of a base: its rate, the size it was made for (of one half), its shift, and
-    the side of the tiles in which its VAE works (`model.tiles`; 0: the whole picture at once)."""
+    """What diffusers' configs do not say of a base: its rate, the size it was made for (of one half), its shift, the
+    side of the tiles in which its VAE works (`model.tiles`; 0: the whole picture at once), and where the driving
+    skeleton stands."""
 
     fps: int
     prefix_frames: int
@@ -25,6 +27,7 @@ class Settings:
     width_px: int
     frames: int
     tile_px: int = 0
+    placement: Placement = "fitted"
 
 
 # the paper's one second of blank driving frames, rounded to the temporal stride; a third of it for `tiny`, whose 21
@@ -49,11 +52,15 @@ def settings_of(folder: Path, name: str) -> Settings:
     found = weights.read_json(path)
     if found.get("name") != name:
         raise BackboneError(f"{path} is of the backbone {found.get('name')!r}, and {name!r} is wanted")
-    for field in fields(Settings):
+    placement = found.get("placement", "fitted")
+    if placement not in get_args(Placement):
+        raise BackboneError(f"{path} says placement is {placement!r}, and fitted or aligned is wanted")
+    numbers = [field for field in fields(Settings) if field.name != "placement"]
+    for field in numbers:
         value = found.get(field.name)
         if isinstance(value, bool) or not isinstance(value, (int, float) if field.type is float else int):
             raise BackboneError(f"{path} says {field.name} is {value!r}, and {field.type.__name__} is wanted")  # type: ignore[union-attr]
-    return Settings(**{field.name: found[field.name] for field in fields(Settings)})
+    return Settings(**{field.name: found[field.name] for field in numbers}, placement=placement)
 
 
 def check_experts(folder: Path) -> None:
@@ -88,6 +95,8 @@ def spec_of(transformer: Mapping[str, Any], vae: Mapping[str, Any], settings: Se
         height_px=settings.height_px,
         width_px=settings.width_px,
         frames=settings.frames,
+        placement=settings.placement,
+        halves_apart=settings.tile_px > 0,  # a tile lies in one half
     )
 
 

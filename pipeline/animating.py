@@ -1,8 +1,9 @@
 """A picture and a clip become a video: the picture's figure, moving as the clip's person does (V_o of Eq. 3).
 
-The driver's skeleton is treated as in the training of stage one (METHOD section 2): it is placed by the box that holds
-all its points over the WHOLE clip, whatever windows that is made in, so that the figure neither jumps nor grows from
-one window to the next; and its bones keep their lengths. Fitting them to the reference's was left out: a picture shows
+The driver's skeleton is treated as in the training of stage one (METHOD section 2): it is placed ONCE for the whole
+clip, by the box of all its points or, for a base that wants it so, on the reference's figure (`model/placement.py`),
+whatever windows that is made in, so that the figure neither jumps nor grows from one window to the next; and its bones
+keep their lengths. Fitting them to the reference's was left out: a picture shows
 limbs foreshortened, cartoons and animals have no bones to measure, and a model that was trained with scaled bones takes
 the build from the reference (METHOD section 5).
 """
@@ -49,6 +50,7 @@ from pipeline.driving_motion import (
     skeleton_config,
 )
 from pipeline.filmstrip import filmstrip
+from stages.reference_figures import ReferenceFigures
 
 
 class AnimateError(UserError):
@@ -133,7 +135,11 @@ def animate_files(order: Order, told: Told = lambda *_: None) -> Made:
     motion = _motion(order, facts, backbone.spec.fps, told)
     watch.lap("look for people")
     framing = framing_of(picture, geometry.height_px, geometry.width_px)
-    reference, driving = framing.fitted(picture), driving_frames(motion.skeleton, geometry)
+    reference, stands = framing.fitted(picture), None
+    if geometry.placement == "aligned":
+        figures = ReferenceFigures(order.skeleton, motion.people, **order.skeleton_sets)
+        stands = figures(Picture(str(order.reference)), framing)
+    driving = driving_frames(motion.skeleton, geometry, stands)
     frames = framing.cut(_computed(backbone, geometry, reference, driving, order, told))
     watch.lap("backbone and VAE")
     tags = _tags(order, backbone, geometry, motion)

@@ -21,8 +21,7 @@ from pipeline.pair_config import flattened
 
 Floats = NDArray[np.float64]
 
-_READ: Final = ["key", "stage", "state", "made", "epoch", "seq"]
-_BATCH: Final = 20_000  # outcomes at a time
+_BATCH: Final = 20_000  # texts at a time
 
 
 def scores_of(
@@ -36,55 +35,50 @@ def scores_of(
         TableError: There is no such version or tag.
     """
 
-    def gathered() -> list[_Stage]:
-        stages = [_Stage(listed) for listed in keys]
-        by_name = {spec.name: stage for spec, stage in zip(specs, stages, strict=True)}
+    def gathered() -> dict[str, Floats]:
         dataset = tables.open("outcomes", at)
-        if dataset is not None and by_name:
-            names = ", ".join(f"'{name}'" for name in by_name)  # letters, digits and _ only (pipeline/config.py)
-            where = f"track = '{specs[0].track}' AND stage IN ({names})"
-            for batch in dataset.to_batches(columns=_READ, filter=where, batch_size=_BATCH):
-                for name, stage in by_name.items():
-                    stage.take(batch.filter(pc.equal(batch["stage"], name)))
-        return stages
+        found: dict[str, Floats] = {}
+        if dataset is not None:
+            for spec, listed in zip(specs, keys, strict=True):
+                found |= _of_stage(dataset, f"track = '{spec.track}' AND stage = '{spec.name}'", listed)
+        return found
 
-    return {name: values for stage in tables.patiently(gathered) for name, values in stage.by_row().items()}
+    return tables.patiently(gathered)
 
 
-class _Stage:
-    """What is known of the keys of one stage, so far; rows may share a key."""
+def _of_stage(dataset: Any, where: str, keys: Sequence[str]) -> dict[str, Floats]:
+    """Return score name -> [rows] of one stage; rows may share a key.
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._place: dict[str, int] = {}
-        self._of_row = np.array([self._place.setdefault(key, len(self._place)) for key in keys], np.int64)
-        self._newest = np.full((len(self._place), 2), -1, np.int64)  # epoch, seq
-        self._numbers: dict[str, Floats] = {}
+    The log is gone through twice, in one order: first for where the newest outcome of each key stands, then for what it
+    says. Hashing all keys once, and never holding all texts, is worth that.
+    """
+    listed = pa.array(keys, pa.string())
+    unique = listed.unique()
+    of_row = pc.index_in(listed, value_set=unique).to_numpy()
+    log = dataset.to_table(columns=["key", "state", "epoch", "seq"], filter=where)
+    key_of = _newest(log, unique)
+    numbers: dict[str, Floats] = {}
+    start = 0
+    for batch in dataset.to_batches(columns=["made"], filter=where, batch_size=_BATCH, scan_in_order=True):
+        key = key_of[start : start + len(batch)]
+        start += len(batch)
+        there = np.flatnonzero((key >= 0) & batch["made"].is_valid().to_numpy(zero_copy_only=False))
+        for name, values in numbers_in(batch["made"].take(pa.array(there))).items():
+            numbers.setdefault(name, np.full(len(unique), np.nan))[key[there]] = values
+    return {name: values[of_row] for name, values in numbers.items()}
 
-    def by_row(self) -> dict[str, Floats]:
-        """Return score name -> [rows]."""
-        return {name: values[self._of_row] for name, values in self._numbers.items()}
 
-    def take(self, batch: Any) -> None:
-        """Take outcomes in any order."""
-        place = np.array([self._place.get(key, -1) for key in batch["key"].to_pylist()], np.int64)
-        order = np.lexsort((batch["seq"].to_numpy(), batch["epoch"].to_numpy()))
-        order = order[place[order] >= 0]
-        last = dict(zip(place[order].tolist(), order.tolist(), strict=True))
-        places = np.fromiter(last.keys(), np.int64, len(last))
-        rows = np.fromiter(last.values(), np.int64, len(last))
-        written = np.stack([batch[name].to_numpy()[rows] for name in ("epoch", "seq")], axis=1)
-        before = self._newest[places]
-        newer = (written[:, 0] > before[:, 0]) | ((written[:, 0] == before[:, 0]) & (written[:, 1] > before[:, 1]))
-        places, rows = places[newer], rows[newer]
-        self._newest[places] = written[newer]
-        for values in self._numbers.values():
-            values[places] = np.nan  # what an older outcome said
-        made = batch["made"].take(pa.array(rows))
-        done = pc.equal(batch["state"].take(pa.array(rows)), ledger.DONE)
-        there = np.flatnonzero(pc.and_(done, pc.is_valid(made)).to_numpy(zero_copy_only=False))
-        for name, values in numbers_in(made.take(pa.array(there))).items():
-            known = self._numbers.setdefault(name, np.full(len(self._place), np.nan))
-            known[places[there]] = values
+def _newest(log: pa.Table, keys: pa.StringArray) -> NDArray[np.int64]:
+    """Return for each outcome the place of its key in `keys` if it is that key's newest, and done; else -1."""
+    key = pc.fill_null(pc.index_in(log["key"].combine_chunks(), value_set=keys), -1).to_numpy()
+    order = np.lexsort((log["seq"].to_numpy(), log["epoch"].to_numpy()))[::-1]
+    order = order[key[order] >= 0]
+    _, first = np.unique(key[order], return_index=True)
+    rows = order[first]
+    rows = rows[pc.equal(log["state"], ledger.DONE).to_numpy()[rows]]
+    found = np.full(log.num_rows, -1, np.int64)
+    found[rows] = key[rows]
+    return found
 
 
 def numbers_in(texts: pa.StringArray) -> dict[str, Floats]:

@@ -1,169 +1,156 @@
-"""Training from a YAML file: clips are rendered and encoded once, then the loop learns from the latents."""
+"""Training from a YAML file: the model, what it learns from, the loop, and what is left when it ends."""
 
-import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
-from manifests.keys import digest
+from manifests.keys import sha256_of_file
+from manifests.shards.index import note_reading
 from model import backbone as backbones
 from model.backbone import Backbone
+from model.lora_file import DIFFUSERS_FILE
 from model.text import CachedText, TinyText
-from model.training.cache import LatentCache
-from model.training.clips import Clips, KeptClips
 from model.training.dry_run import Estimate, dry_run
 from model.training.loop import Summary, train
 from model.training.order import curriculum
-from model.training.samples import samples, sheet
-from model.training.shelf import Make, Shelf
-from model.training.strategy import Batch, PoseDriven, joined
-from model.training.theatre_clips import Split, World
+from model.training.samples import sheet
+from model.training.shard_readers import deaths_told
+from model.training.strategy import PoseDriven, RgbDriven, Source
 from model.wan import new_tiny
 from model.wan_config import SETTINGS_OF
+from pipeline.shelf_filling import Share, fill_shelf
 from pipeline.strict_yaml import read, validate
-from pipeline.train_config import BackboneChoice, TrainingRun
+from pipeline.train_config import BackboneChoice, ShardRun, TrainingRun
+from pipeline.train_shards import ShardMaterial
+from pipeline.train_theatre import TheatreMaterial
 
-_WAIT_S = 0.5
-HINT = "pipeline/configs/teacher.yaml is one to start from"
+__all__ = ["Share", "Training", "backbone_of", "fill_shelf", "load"]
+
+HINT = "pipeline/configs/teacher.yaml and stage_two.yaml are there to start from"
+STRATEGIES: Final = {"pose_driven": PoseDriven, "rgb_driven": RgbDriven}
 
 
-def load(path: Path, sets: Sequence[str]) -> TrainingRun:
-    """Read and check a training's YAML.
+def load(path: Path, sets: Sequence[str]) -> TrainingRun | ShardRun:
+    """Read and check a training's YAML: on shards where `data` names cuts, else on theatre.
 
     Raises:
         ConfigError: One line for each mistake.
     """
-    run: TrainingRun = validate(TrainingRun, read(path, sets, HINT), f"{path}: ")
+    said = read(path, sets, HINT)
+    data = said.get("data")
+    kind = ShardRun if isinstance(data, dict) and "cuts" in data else TrainingRun
+    run: TrainingRun | ShardRun = validate(kind, said, f"{path}: ")
     return run
 
 
-def backbone_of(choice: BackboneChoice, texts: Path) -> Backbone:
-    """Return the backbone that a config names, on the CPU; what a text encoder that does not learn gives is kept in
-    the folder `texts`."""
+def backbone_of(choice: BackboneChoice, texts: Path, fused: bool = False) -> Backbone:
+    """Return the backbone that a config names, on the CPU, its LoRAs laid over it or `fused` with its weights; what a
+    text encoder that does not learn gives is kept in the folder `texts`.
+
+    Raises:
+        UserError: There are no such weights or LoRAs, or they are not this backbone's.
+    """
     if choice.fresh is None:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[choice.dtype]
         backbone = backbones.load(choice.name, str(choice.weights), dtype, "cpu")
+        _lay_over(backbone, choice.loras, fused)
         if not isinstance(backbone.text, TinyText):
             backbone.text = CachedText(backbone.text, texts)
         return backbone
     fresh = choice.fresh
     text = TinyText(fresh.text.dim, fresh.text.length, fresh.text.words, fresh.seed)
-    settings = replace(SETTINGS_OF["tiny"], tile_px=fresh.tile_px)
+    given = SETTINGS_OF["tiny"]
+    settings = replace(given, tile_px=fresh.tile_px, shift=fresh.shift, placement=fresh.placement)
     return new_tiny(fresh.vae, text, fresh.transformer, fresh.seed, settings)
 
 
-class Prepared:
-    """Latents of some worlds, each on a shelf of its own, which phases share; numbers run through them in order.
+class Material(Protocol):
+    """What a training learns from; `indexes` are those of the cuts that are read, `notes` what the user should know."""
 
-    They are made when they are first asked for: a later phase costs nothing before it begins.
-    """
+    @property
+    def held_out(self) -> Source:
+        """Samples that are never learned from."""
+        ...
 
-    def __init__(self, caches: Sequence[LatentCache], fill: Callable[[LatentCache], None]) -> None:
-        self.caches = caches
-        self.digest = caches[0].digest if len(caches) == 1 else digest([cache.digest for cache in caches])
-        self._fill, self._ready = fill, False
+    @property
+    def notes(self) -> Sequence[str]: ...
 
-    def __len__(self) -> int:
-        return sum(map(len, self.caches))
+    @property
+    def indexes(self) -> Sequence[str]: ...
 
-    def read(self, indices: Sequence[int]) -> Batch:
-        """Return these samples; make first what is missing on any of the shelves."""
-        if not self._ready:
-            for cache in self.caches:
-                self._fill(cache)
-            self._ready = True
-        return joined([cache.read([number]) for cache, number in map(self._place, indices)])
+    @property
+    def phases(self) -> Sequence[tuple[int, Source]]:
+        """First steps, and the samples from there on."""
+        ...
 
-    def _place(self, number: int) -> tuple[LatentCache, int]:
-        for cache in self.caches:
-            if number < len(cache):
-                return cache, number
-            number -= len(cache)
-        raise IndexError(f"there are {len(self)} samples")
+    def prepare(self, share: Share) -> None:
+        """Make this process's share of all that is made before a training reads it."""
+        ...
 
+    def begin(self) -> None:
+        """Make what has to be there when the training begins; called by all processes."""
+        ...
 
-class Fresh:
-    """The first few samples of a cache, encoded in memory when they are asked for: enough to say what a step costs."""
+    def few(self) -> Source:
+        """Return samples enough for a step; nothing is written."""
+        ...
 
-    def __init__(self, cache: LatentCache, count: int) -> None:
-        self.cache, self.digest = cache, cache.digest
-        self.count = min(count, len(cache))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def read(self, indices: Sequence[int]) -> Batch:
-        """Return these samples."""
-        return self.cache.encoded(indices)
+    def rows(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return driving, what the model makes, and the truth, each `[B, 3, T, H, W]`, of held-out samples."""
+        ...
 
 
 class Training:
     """A config with its model and data.
 
     Raises:
-        UserError: The base, the size or the phases cannot be used; said before anything is rendered.
+        UserError: The base, the size, the phases or the cuts cannot be used; said before anything is made.
     """
 
-    def __init__(self, run: TrainingRun) -> None:
+    def __init__(self, run: TrainingRun | ShardRun) -> None:
         self.run = run
-        self.backbone = backbone_of(run.backbone, run.folder / "texts")
+        self.backbone = backbone_of(run.backbone, run.folder / "texts", fused=run.training.trainable == "full")
         self.geometry = self.backbone.geometry(run.size.height_px, run.size.width_px, run.size.frames)
-        self.strategy = PoseDriven()
-        self.phases = [(phase.from_step, self._source(phase.worlds, "train")) for phase in run.data.phases]
-        self.held_out = self._source(run.data.held_out, "held_out")
+        self.strategy = STRATEGIES[run.strategy]()
+        self.material: Material
+        if isinstance(run, ShardRun):
+            self.material = ShardMaterial(run, self.backbone, self.geometry)
+        else:
+            self.material = TheatreMaterial(run, self.backbone, self.geometry)
+        self.phases, self.held_out = self.material.phases, self.material.held_out
         curriculum(self.phases)
 
-    def _source(self, worlds: tuple[World, ...], split: Split) -> Prepared:
-        clips = [self.run.data.clips(self.geometry, (world,), split) for world in worlds]
-        folder = self.run.folder / "clips"
-        return Prepared([self._cache(KeptClips(each, folder), split) for each in clips], self._fill)
-
-    def _cache(self, clips: Clips, split: Split) -> LatentCache:
-        data = self.run.data
-        return LatentCache(
-            clips, self.backbone, self.geometry, data.augment, self.run.folder / "latents",
-            variants=data.variants if split == "train" else 1, seed=data.seed,
-        )  # fmt: skip
-
-    def prepare(self, share: "Share") -> None:
+    def prepare(self, share: Share) -> None:
         """Render and encode what is missing."""
-        for _, source in [(0, self.held_out), *self.phases]:
-            for cache in source.caches:
-                self._fill(cache, share)
-
-    def _fill(self, cache: LatentCache, share: "Share | None" = None) -> None:
-        share = share or Share.of_ranks()
-        clips = cache.clips
-        assert isinstance(clips, KeptClips)
-        for shelf, make, what in (
-            (clips.shelf, clips.make, "render clips"), (cache.shelf, cache.make, "encode latents")
-        ):  # fmt: skip
-            fill_shelf(shelf, make, what, share)
+        self._note_reading(share)
+        self.material.prepare(share)
 
     def estimate(self) -> Estimate:
         """Return what the training will cost; a few steps are timed, and nothing is written."""
-        clips = self.run.data.clips(self.geometry, self.run.data.phases[0].worlds, "train")
-        few = Fresh(self._cache(clips, "train"), self.run.training.global_batch)
-        return dry_run(self.run.training, self.backbone, self.strategy, few)
+        return dry_run(self.run.training, self.backbone, self.strategy, self.material.few())
 
     def start(self, on_step: Callable[[Mapping[str, Any]], None] | None = None) -> Summary:
         """Train, or go on training."""
-        if self.run.training.validation.every or self.run.training.sample_every:
-            for cache in self.held_out.caches:  # by all processes: later only some of them may read it
-                self._fill(cache)
-        summary = train(
-            self.run.training, self.backbone, self.strategy, self.phases, self.held_out, self.run.folder,
-            on_sample=self.draw_samples, on_step=on_step,
-        )  # fmt: skip
+        self._note_reading(Share.of_ranks())
+        self.material.begin()
+        with deaths_told():
+            summary = train(
+                self.run.training, self.backbone, self.strategy, self.phases, self.held_out, self.run.folder,
+                on_sample=self.draw_samples, on_step=on_step,
+            )  # fmt: skip
         if self.run.training.trainable == "full" and Share.of_ranks().part == 0:
             self.export(summary.checkpoint)
         return summary
+
+    def _note_reading(self, share: Share) -> None:
+        """Write down which cuts are read, so that `impact` finds this training."""
+        if self.material.indexes and share.part == 0:
+            note_reading(self.run.folder, self.material.indexes)
 
     def export(self, checkpoint: Path) -> None:
         """Write `model/`, the whole backbone with the checkpoint's mean weights, which `--weights` takes."""
@@ -177,41 +164,22 @@ class Training:
         """Write a sheet of held-out samples: driving, what the model makes of it, and the truth."""
         count = min(self.run.samples.count, len(self.held_out))
         numbers = [i * len(self.held_out) // count for i in range(count)]
-        clips = self.run.data.clips(self.geometry, self.run.data.held_out, "held_out")
-        rows = samples(
-            self.backbone, clips, self.geometry, numbers,
-            steps=self.run.samples.steps, blank=self.run.data.augment.blank,
-        )  # fmt: skip
         folder = self.run.folder / "samples"
         folder.mkdir(parents=True, exist_ok=True)
-        sheet(rows, self.geometry).save(folder / f"step-{step:08d}.png")
+        sheet(self.material.rows(numbers), self.geometry).save(folder / f"step-{step:08d}.png")
 
 
-@dataclass(frozen=True)
-class Share:
-    """Which of several processes this is: they fill a shelf side by side."""
-
-    part: int = 0
-    parts: int = 1
-
-    @classmethod
-    def of_ranks(cls) -> "Share":
-        """Return this process's share under torchrun; all of it where there is none."""
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-
-
-def fill_shelf(shelf: Shelf, make: Make, what: str, share: Share) -> None:
-    """Make this process's share of the missing shards, with a bar, and wait until the others have made theirs."""
-    missing = shelf.missing()
-    if not missing:
+def _lay_over(backbone: Backbone, loras: Sequence[str], fused: bool) -> None:
+    """Put LoRAs of an earlier stage on a backbone. Their names hold their digests, so that a training that goes on
+    finds out if they are others."""
+    if not loras:
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=share.part > 0) as bar:
-        mine = [number for number in missing if number % share.parts == share.part]
-        task = bar.add_task(what, total=sum(min(shelf.shard, shelf.count - n * shelf.shard) for n in mine))
-        for made in shelf.fill(make, part=share.part, parts=share.parts):
-            bar.advance(task, made)
-        if left := len(shelf.missing()):
-            bar.add_task(f"wait for {left} shards of the other parts", total=None)
-        while shelf.missing():
-            time.sleep(_WAIT_S)
+    from model import lora  # peft takes seconds to import
+    from model.training.fused import fuse
+
+    for number, path in enumerate(map(Path, loras)):
+        file = path / DIFFUSERS_FILE if path.is_dir() else path
+        known = sha256_of_file(file)[:12] if file.is_file() else "missing"  # `load` says what is wrong with it
+        lora.load(backbone.transformer, path, f"base{number}-{known}")
+    if fused:
+        fuse(backbone.transformer)

@@ -39,6 +39,7 @@ def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run
     bodydouble train pipeline/configs/teacher.yaml --dry-run
     bodydouble train pipeline/configs/teacher.yaml
     bodydouble train pipeline/configs/teacher.yaml --set training.steps=2000
+    bodydouble train pipeline/configs/stage_two.yaml
     torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node 2 -m pipeline train pipeline/configs/teacher.yaml
 
     Ctrl-C finishes the step, saves, and ends; the same command goes on.
@@ -47,6 +48,9 @@ def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run
     from pipeline import train as training
 
     whole = training.Training(training.load(config, sets))
+    if share[0] == training.Share.of_ranks().part == 0:
+        for note in whole.material.notes:
+            click.echo(note, err=True)
     if prepare:
         whole.prepare(training.Share(*share))
         click.echo("all that the training will read is there")
@@ -97,6 +101,8 @@ def _on_step(steps: int, as_json: bool) -> Callable[[Mapping[str, Any]], None]:
     """Return what prints a step: one JSON line each, or one line of text every fifty steps."""
 
     def told(line: Mapping[str, Any]) -> None:
+        for name in line.get("broken_samples", ()):
+            click.echo(f"step {line['step']}: a broken sample, another stands in for it: {name}", err=True)
         if as_json:
             print_json_line(line)
         elif line["step"] % 50 == 0 or line["step"] in (1, steps):

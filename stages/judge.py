@@ -47,6 +47,7 @@ class Judge(Stage[JudgeConfig]):
     """Measures to scores, by the rules of `stages/judge_rules.py`."""
 
     Config: ClassVar[type[StageConfig]] = JudgeConfig
+    version = 2
     needs = Rules.needs
     makes = MAKES
 
@@ -59,7 +60,7 @@ class Judge(Stage[JudgeConfig]):
 
         judge_<dimension>  float 1..5, higher is better; None where it cannot be told
         judge_why          dict, dimension -> a sentence
-        judge_model        who judged: `rules-1`, or the name that a server gave
+        judge_model        who judged: `rules-2`, or the name that a server gave
         judge_prompt       digest of the instructions to a model; None of the rules
         judge_answer       the model's answer as it was written; None of the rules
         """

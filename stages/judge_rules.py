@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stages.stage import Row
 
-MODEL: Final = "rules-1"
+MODEL: Final = "rules-2"
 """What `judge_model` says: rules and their version. Raise it with any scale."""
 
 
@@ -42,25 +42,25 @@ class Scale:
 
 SCALES: Final[dict[str, tuple[Scale, ...]]] = {
     "imaging_quality": (
-        Scale("sharpness_ratio", 0.95, 0.68, 0.40, "the figure is {:.2f} times as sharp as the character's picture"),
+        Scale("sharpness_ratio", 0.95, 0.66, 0.40, "the figure is {:.2f} times as sharp as the character's picture"),
     ),
     "motion_smoothness": (
-        Scale("frozen_share", 0.0, 0.3, 0.7, "it stands still in {:.0%} of the steps in which the source moves"),
+        Scale("frozen_share", 0.0, 0.35, 0.8, "it stands still in {:.0%} of the steps in which the source moves"),
     ),
     "temporal_consistency": (
         Scale("flicker", 2.0, 6.0, 25.0, "the picture changes by {:.1f} levels a frame without motion"),
     ),
     "appearance_consistency": (
-        Scale("colour_distance", 6.0, 19.0, 40.0, "its parts are {:.0f} delta E from the character's"),
-        Scale("colour_worst", 15.0, 52.0, 100.0, "its worst part is {:.0f} delta E from the character's"),
+        Scale("colour_distance", 6.0, 23.0, 45.0, "its parts are {:.0f} delta E from the character's"),
+        Scale("colour_worst", 15.0, 62.0, 100.0, "its worst part is {:.0f} delta E from the character's"),
     ),
     "motion": (
-        Scale("motion_angle_deg", 4.0, 18.0, 45.0, "its arms or legs are {:.0f} degrees off the source's"),
+        Scale("motion_angle_deg", 4.0, 20.0, 50.0, "its arms or legs are {:.0f} degrees off the source's"),
         Scale("found_share", 1.0, 0.5, 0.2, "a figure is found in {:.0%} of its frames"),
     ),
     "identity": (
-        Scale("colour_leak", 0.0, 0.32, 0.8, "its colours are {:.0%} on the way to the source's", optional=True),
-        Scale("shape_leak", 0.0, 0.62, 1.0, "its bones are {:.0%} on the way to the source's", optional=True),
+        Scale("colour_leak", 0.0, 0.34, 0.8, "its colours are {:.0%} on the way to the source's", optional=True),
+        Scale("shape_leak", 0.05, 0.5, 0.95, "its bones are {:.0%} on the way to the source's", optional=True),
     ),
 }  # fmt: skip
 """Of each dimension the scales; the lowest counts."""
@@ -78,7 +78,7 @@ class Rules:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         """Give for each row `judge_<dimension>` of `SCALES`, float 1..5, or None where it cannot be told, since what it
-        rests on was not measured; `judge_why`, dimension -> a sentence on what decided; `judge_model`, `rules-1`."""
+        rests on was not measured; `judge_why`, dimension -> a sentence on what decided; `judge_model`, `rules-2`."""
         return [judged(row) for row in rows]
 
 

@@ -34,6 +34,7 @@ class Measure(Stage[MeasureConfig]):
     """Source, character and pseudo video to numbers."""
 
     Config: ClassVar[type[StageConfig]] = MeasureConfig
+    version = 2
     needs = ("source", "character", "skeleton", "pseudo")
     makes = (
         "found_share", "motion_angle_deg", "motion_cosine", "motion_pck", "appearance_margin",
@@ -63,9 +64,8 @@ class Measure(Stage[MeasureConfig]):
                                better
         colour_worst           that of the worst part
         shape_leak             how far the bones' lengths are on the way from the character's (0) to the source's (1),
-                               lower is better
-        shape_margin           (d_source - d_character) / (d_source + d_character), of the bones' lengths, -1..1, higher
-                               is better
+                               the mean of what is likely, lower is better
+        shape_margin           ln p(bones | nothing leaked) - ln p(bones | all leaked), nats, higher is better
         flicker                change that is no motion, 0..255 levels from frame to frame, lower is better
         frozen_share           share of the source's moving steps in which the pseudo video stands still, 0..1, lower is
                                better

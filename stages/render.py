@@ -20,6 +20,7 @@ from manifests.errors import UserError
 from manifests.keys import digest
 from manifests.media import Video
 from manifests.synthetic import comment_of
+from stages.reference_figures import ReferenceFigures
 from stages.stage import Reject, Row, Stage, StageConfig
 
 _FLAT_LEVELS = 1.0  # a video whose levels deviate by less shows nothing
@@ -43,6 +44,7 @@ class RenderConfig(StageConfig):
     size_px: tuple[int, int] | None = Field(None, description="width and height that are drawn; null: the teacher's")
     window_frames: int | None = Field(None, ge=1, description="frames drawn at once; null: the teacher's")
     people: int = Field(1, ge=1, description="how many of the source's people drive, the main one first")
+    character_pose: str = Field("mediapipe", description="what finds the figure in a picture, if the teacher aligns")
     steps: int = Field(30, ge=1, description="of the sampler")
     text_guidance: float = Field(1.0, ge=0, description="away from an empty prompt; 1 is off")
     driving_guidance: float = Field(1.0, ge=0, description="away from a blank driving video; 1 is off")
@@ -71,6 +73,7 @@ class Render(Stage[RenderConfig]):
     Config: ClassVar[type[StageConfig]] = RenderConfig
     needs = ("source", "character", "skeleton", "prompt", "key")
     makes = ("pseudo", "seed")
+    version = 2
 
     def __init__(self, config: RenderConfig) -> None:
         """Load the teacher.
@@ -85,6 +88,9 @@ class Render(Stage[RenderConfig]):
         loras = [Path(path) for path in config.loras]
         self.teacher = loaded(config.teacher, _weights(config), loras, config.device, config.precision)
         self.guidance = Guidance(config.text_guidance, config.driving_guidance)
+        self.figures = None
+        if self.teacher.spec.placement == "aligned":
+            self.figures = ReferenceFigures(config.character_pose, config.people)
 
     def __call__(self, rows: Sequence[Row]) -> list[Row | Reject]:
         """Give for each row:
@@ -148,7 +154,9 @@ class Render(Stage[RenderConfig]):
             width, height = height, width
         geometry = self.teacher.geometry(height, width, self.config.window_frames or spec.frames)
         framing = framing_of(picture, height, width)
-        return _Drawing(number, geometry, framing, framing.fitted(picture), driving_frames(skeleton, geometry))
+        stands = self.figures(row["character"], framing) if self.figures else None
+        driving = driving_frames(skeleton, geometry, stands)
+        return _Drawing(number, geometry, framing, framing.fitted(picture), driving)
 
     def _drawn(self, drawings: Sequence[_Drawing], rows: Sequence[Row]) -> Any:
         """Return uint8 `[B, N, H, W, 3]`: rows of one geometry and length, drawn together."""

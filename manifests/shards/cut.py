@@ -3,14 +3,18 @@
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
 from itertools import accumulate
+from typing import Final
 
 from manifests.files import files_of, root_of
 from manifests.media import MediaError
 from manifests.shards.index import INDEX, Line, Packed, Page, folder_of, index_from, page_from
 from manifests.shards.tar import ShardError, walk
 from manifests.store import Artifact, ArtifactDamaged, Store
+
+PAGES: Final = 2048  # that a process keeps at once: some 300 MB where a shard has 128 samples
 
 
 class Cut:
@@ -36,7 +40,7 @@ class Cut:
         self.digest = hashlib.sha256(data).hexdigest()
         self.about, self.shards = index_from(data, place)
         self._ends = list(accumulate(line.samples for line in self.shards))
-        self._pages: dict[str, Page] = {}
+        self._pages: OrderedDict[str, Page] = OrderedDict()
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -49,10 +53,11 @@ class Cut:
         line = self.shards[shard]
         return line, self.page(line).samples[number - (self._ends[shard] - line.samples)]
 
-    def sample(self, number: int) -> dict[str, bytes]:
-        """Return a sample's files as ending (`driving.mp4`) -> bytes, and its key as `__key__`."""
+    def sample(self, number: int, endings: Collection[str] | None = None) -> dict[str, bytes]:
+        """Return a sample's files as ending (`driving.mp4`) -> bytes, and its key as `__key__`; all files, or
+        those of `endings` that it has."""
         line, packed = self.place_of(number)
-        return self._read(line, [packed])[0]
+        return self._read(line, [packed], endings)[0]
 
     def samples(self, line: Line) -> Iterator[dict[str, bytes]]:
         """Give all samples of a shard, one after the other."""
@@ -69,6 +74,9 @@ class Cut:
                 raise ShardError(f"{line.page.address} does not match {INDEX}: {wrong}; pack again")
             self._check_tar(self._path(line), page)
             self._pages[line.key] = page
+            if len(self._pages) > PAGES:
+                self._pages.popitem(last=False)
+        self._pages.move_to_end(line.key)
         return self._pages[line.key]
 
     def verify(self, line: Line) -> None:
@@ -117,14 +125,14 @@ class Cut:
             raise ShardError(f"{line.tar.address} has {found} bytes, {INDEX} says {line.tar.bytes}; pack again")
         return path
 
-    def _read(self, line: Line, wanted: list[Packed]) -> list[dict[str, bytes]]:
+    def _read(self, line: Line, wanted: list[Packed], endings: Collection[str] | None = None) -> list[dict[str, bytes]]:
         found = []
-        with open(self._path(line), "rb") as file:
+        with open(self._path(line), "rb", buffering=0) as file:  # a member is read in one go: a buffer is a copy more
             for packed in wanted:
                 sample = {"__key__": packed.key.encode()}
                 for ending, (offset, size) in packed.members.items():
-                    file.seek(offset)
-                    sample[ending] = file.read(size)
+                    if endings is None or ending in endings:
+                        sample[ending] = os.pread(file.fileno(), size, offset)
                 found.append(sample)
         return found
 

@@ -93,6 +93,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "bf16"
     text_dropout: float = 0.1  # share of samples whose prompt is empty, for guidance
     ema_decay: float = 0.999
+    channel_power: float = 0.0  # how far a latent channel counts by what it shows (`salience.py`); 0: all alike
     lora: Lora = field(default_factory=Lora)
     optimizer: Optimizer = field(default_factory=Optimizer)
     sigma: Sigma = field(default_factory=Sigma)
@@ -122,6 +123,7 @@ class TrainConfig:
         full = self.trainable == "full" or opt.kind == "adamw"
         _require(full, "optimizer.kind", opt.kind, "adamw where a LoRA learns: its two matrices are parts of one")
         _require(0 <= self.text_dropout <= 1, "text_dropout", self.text_dropout, "between 0 and 1")
+        _require(0 <= self.channel_power <= 1, "channel_power", self.channel_power, "between 0 and 1")
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 or more and below 1")
         _require(all(0 <= beta < 1 for beta in opt.betas), "optimizer.betas", opt.betas, "0 or more and below 1")
         inside = bool(self.validation.sigmas) and all(0 < sigma < 1 for sigma in self.validation.sigmas)

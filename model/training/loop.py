@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from manifests.errors import UserError
+from model import lora
 from model.backbone import Backbone
-from model.training import checkpoint, compiled, flops, learnable, order, parallel
+from model.training import broken, checkpoint, compiled, flops, learnable, order, parallel, validation
 from model.training.config import TrainConfig, learning_rate
 from model.training.ema import Ema
 from model.training.metrics import Metrics
 from model.training.muon import MuonAdamW
+from model.training.salience import channel_weights
 from model.training.strategy import Batch, Source, Strategy
 
 
@@ -70,6 +73,7 @@ class Learner:
         matrices = learnable.matrices(self.parameters) if opt.kind == "muon" else set()
         self.optimizer = MuonAdamW(self.parameters, matrices, opt.lr, opt.betas, opt.weight_decay)
         self.ema = Ema(self.parameters, config.ema_decay)
+        self.channels: Tensor | None = None  # their weights, found out with the first batch
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that training goes on from, by name."""
@@ -104,7 +108,11 @@ class Learner:
             checkpoint.save(folder, state, self.tensors(), export, self.config.checkpoint.keep)
         self.ranks.barrier()
 
-    def step(self, source: Source, place: order.Place, done: int, stop: bool) -> tuple[dict[str, float], bool]:
+    def chunks(self) -> list[range]:
+        """Return this rank's micro-batches, as places in a global batch."""
+        return order.chunks(self.ranks.share(self.config.global_batch), self.config.micro_batch)
+
+    def step(self, source: Source, place: order.Place, done: int, stop: bool) -> tuple[dict[str, Any], bool]:
         """Learn from one global batch.
 
         Args:
@@ -114,15 +122,16 @@ class Learner:
             stop: Whether this rank was told to stop.
 
         Returns:
-            loss, gradient norm, learning rate, tokens and FLOP of the step; and whether any rank was told to stop.
+            loss, gradient norm, learning rate, tokens and FLOP of the step, and what was broken of the samples; and
+            whether any rank was told to stop.
 
         Raises:
             TrainingDiverged: The loss or the gradient is not finite; the weights are as they were before the step.
+            TooManyBrokenError: Too many samples cannot be read.
         """
-        config, ranks = self.config, self.ranks
-        mine = ranks.share(config.global_batch)
-        chunks = [mine[i : i + config.micro_batch] for i in range(0, len(mine), config.micro_batch)]
+        config, ranks, chunks = self.config, self.ranks, self.chunks()
         batches = [source.read([place.indices[i] for i in chunk]) for chunk in chunks]
+        said = broken.judged(source, ranks)
         weight = sum(float(self.strategy.weight(batch)) for batch in batches)
         total, stops = ranks.sum(torch.tensor([weight, stop], dtype=torch.float64, device=ranks.device)).tolist()
         rate = learning_rate(config.optimizer, done)
@@ -145,36 +154,35 @@ class Learner:
             )
         self.optimizer.step(rate)
         self.ema.update(done)
-        return {"loss": loss, "grad_norm": norm, "lr": rate, **self.work(batches[0])}, stops > 0
+        return {"loss": loss, "grad_norm": norm, "lr": rate, **self.work(batches[0]), "data": said}, stops > 0
 
     def error(self, objective: nn.Module, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
         """Return the sum of squared errors of a batch, on this rank's device and at the config's precision."""
-        device = self.ranks.device
+        device, batch = self.ranks.device, self._weighted(batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             summed: Tensor = objective(batch.to(device), sigma.to(device), noise.to(device))[0]
         return summed
 
-    @torch.no_grad()
-    def validate(self, held_out: Source) -> dict[str, dict[str, float]]:
-        """Return the loss on the first held-out samples by weights (raw, ema) and by sigma, and its mean."""
-        with compiled.as_written():
-            raw = self._losses(held_out)
-            with self.ema.applied():
-                return {"raw": raw, "ema": self._losses(held_out)}
+    def _weighted(self, batch: Batch) -> Batch:
+        if not self.config.channel_power:
+            return batch
+        if self.channels is None:
+            height, width = batch.target.shape[3:]
+            self.channels = channel_weights(self.backbone, height, width, self.config.channel_power).cpu()
+        return replace(batch, loss_mask=batch.loss_mask * self.channels)
 
-    def _losses(self, held_out: Source) -> dict[str, float]:
-        sigmas, size = self.config.validation.sigmas, self.config.micro_batch
-        sums = torch.zeros(len(sigmas) + 1, dtype=torch.float64, device=self.ranks.device)
-        mine = self.ranks.share(min(self.config.validation.samples, len(held_out)))
-        for numbers in (mine[i : i + size] for i in range(0, len(mine), size)):
-            batch = held_out.read(numbers)
-            noise = order.fixed_noise(batch.target, numbers)
-            sums[-1] += float(self.strategy.weight(batch))
-            for i, sigma in enumerate(sigmas):
-                sums[i] += self.error(self.objective, batch, torch.full((len(numbers),), sigma), noise)
-        *errors, weight = self.ranks.sum(sums).tolist()
-        losses = {str(sigma): error / weight for sigma, error in zip(sigmas, errors, strict=True)}
-        return losses | {"mean": sum(losses.values()) / len(losses)}
+    def validate(self, held_out: Source) -> dict[str, dict[str, float]]:
+        """Return the loss on the first held-out samples by sigma, and its mean: of the weights (raw), of their mean
+        (ema), and of that with the driving half of another sample (other_driving)."""
+        error = partial(self.error, self.objective)
+        taken = partial(validation.losses, error, self.strategy, held_out, self.config, self.ranks)
+        with compiled.as_written():
+            found = {"raw": taken()}
+            with self.ema.applied():
+                found["ema"] = taken()
+                if validation.can_exchange(held_out, self.config):
+                    found["other_driving"] = taken(exchanged=True)
+        return found
 
     def work(self, batch: Batch) -> dict[str, float]:
         """Return the tokens and the floating-point operations of a step of such samples, over all ranks."""
@@ -212,7 +220,7 @@ def train(
             no number any more.
     """
     phases, checkpoints = order.curriculum(train), Path(folder) / "checkpoints"
-    sizes = [(phase.from_step, len(phase.source)) for phase in phases]
+    sizes = [(phase.from_step, order.sizing(phase.source)) for phase in phases]
     with parallel.ranks(config.device) as ranks, parallel.Interrupts() as interrupts:
         metrics = Metrics(Path(folder), config.tensorboard) if ranks.main else None
         with metrics or nullcontext():
@@ -224,6 +232,7 @@ def train(
                 metrics.go_on_from(done)
             line: dict[str, Any] = {"loss": None}
             stop = False
+            order.announce(phases, config.seed, range(done, config.steps), config.global_batch, learner.chunks())
             while done < config.steps and not stop:
                 began_s = time.perf_counter()
                 place = order.indices(config.seed, done, config.global_batch, sizes)
@@ -237,13 +246,15 @@ def train(
                     on_step(line)
                 if _due(done, config.validation.every) or (last and config.validation.every):
                     losses = learner.validate(held_out)
+                    said = broken.judged(held_out, ranks)
                     if metrics:
-                        metrics.write({"step": done, "validation": losses, "held_out": held_out.digest})
+                        metrics.write({"step": done, "validation": losses, "held_out": held_out.digest, **said})
                 if ranks.main and on_sample and _due(done, config.sample_every):
                     with learner.ema.applied(), compiled.as_written(), torch.no_grad():
                         on_sample(done)
                 if last or stop or _due(done, config.checkpoint.every):
                     learner.save(checkpoints, _state(learner, done, phases))
+            order.announce(phases, config.seed, range(0), config.global_batch, [])  # nothing more is prepared
         ended = Summary(done, line["loss"], checkpoint.at(checkpoints, done), done < config.steps, "")
         return replace(ended, message=_message(ended, config, done - first)) if ranks.main else ended
 
@@ -258,21 +269,23 @@ def _resume(learner: Learner, checkpoints: Path, phases: Sequence[order.Phase]) 
 
 
 def _state(learner: Learner, step: int, phases: Sequence[order.Phase]) -> checkpoint.State:
-    said = {"strategy": learner.strategy.name, "backbone": learner.backbone.name, "base": learner.base}
+    said: dict[str, Any] = {"strategy": learner.strategy.name, "backbone": learner.backbone.name, "base": learner.base}
     said["text"] = None if learner.text_learns else learner.backbone.text.digest
     said |= {f"transformer.{name}": value for name, value in learnable.sizes(learner.backbone).items()}
+    if loras := [name for name in lora.names(learner.backbone.transformer) if name != learner.config.lora.name]:
+        said["loras"] = loras
     mathematics = learner.config.mathematics() | said | {"sigma.shift": learner.shift}
     sources = [(phase.from_step, phase.source.digest, len(phase.source)) for phase in phases]
     return checkpoint.State(step, step * learner.config.global_batch, mathematics, sources)
 
 
 def _line(
-    told: Mapping[str, float], done: int, config: TrainConfig, seconds: float, peak: float | None
+    told: Mapping[str, Any], done: int, config: TrainConfig, seconds: float, peak: float | None
 ) -> dict[str, Any]:
     line: dict[str, Any] = {"step": done, **{name: told[name] for name in ("loss", "grad_norm", "lr")}}
     line |= {"samples": done * config.global_batch, "seconds": round(seconds, 4)}
     mfu = None if peak is None else round(told["flop"] / (seconds * peak), 4)
-    return line | {"tokens_per_s": round(told["tokens"] / seconds, 1), "mfu": mfu}
+    return line | {"tokens_per_s": round(told["tokens"] / seconds, 1), "mfu": mfu, **told["data"]}
 
 
 def _due(done: int, every: int) -> bool:

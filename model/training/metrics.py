@@ -1,8 +1,9 @@
 """What is written down while training: one JSON object a line, and TensorBoard.
 
 `metrics.jsonl` holds a line a logged step, {"step", "loss", "grad_norm", "lr", "samples", "seconds", "tokens_per_s",
-"mfu"}, and a line a validation, {"step", "validation": {"raw" | "ema": {sigma: loss}}, "held_out": digest}. A training
-that goes on from a checkpoint first cuts away what was written after it, so that no step stands there twice.
+"mfu"}, and a line a validation, {"step", "validation": {"raw" | "ema" | "other_driving": {sigma: loss}}, "held_out":
+digest}. A training that goes on from a checkpoint first cuts away what was written after it, so that no step stands
+there twice.
 """
 
 import contextlib

@@ -12,9 +12,10 @@ Philox's raw words and a stable sort are the same in every version of numpy, so 
 import functools
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from fractions import Fraction
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from model.flow_matching import draw_sigma
 from model.training.config import Sigma
 from model.training.strategy import Batch, Source
 
+_FINEST_SHARE: Final = 10_000
+
 
 class CurriculumError(UserError):
     """The phases of a training do not follow one another, or one of them is empty."""
@@ -38,6 +41,45 @@ class Place(NamedTuple):
     phase: int
     indices: list[int]
     first: int
+
+
+class Mix(NamedTuple):
+    """What a source holds that knows two kinds of samples, and numbers each epoch anew.
+
+    A sample's PLACE is 0 and on: those of the first kind, then those of the second. Its number in epoch e of its kind
+    is e * (main + aside) + place, so that from a number follow the sample and what is drawn for it in that epoch.
+
+    Attributes:
+        main: Samples of the first kind.
+        aside: Samples of the second kind.
+        share: Of all positions, how many go to the second kind, whatever the two numbers.
+        shards, aside_shards: Sizes of the shards in which the samples of a kind lie, in the order of their places.
+        at_once: Shards whose samples are mixed with one another: an epoch goes through so many at a time, in a new
+            order of shards, and comes back to none. 0: all are mixed, and any shard is read at any time.
+    """
+
+    main: int
+    aside: int = 0
+    share: float = 0.0
+    shards: tuple[int, ...] = ()
+    aside_shards: tuple[int, ...] = ()
+    at_once: int = 0
+
+
+@runtime_checkable
+class Mixed(Protocol):
+    """A source whose numbers are those of a `Mix`."""
+
+    mix: Mix
+
+
+@runtime_checkable
+class Ahead(Protocol):
+    """A source that prepares what is read next while a step computes."""
+
+    def expect(self, batches: Iterator[list[int]]) -> None:
+        """Take note of the numbers of all the batches that this process will read from now on, in their order."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,23 +108,54 @@ def curriculum(train: Source | Sequence[tuple[int, Source]]) -> tuple[Phase, ...
     return tuple(Phase(start, source) for start, source in given)
 
 
-def indices(seed: int, step: int, global_batch: int, sizes: Sequence[tuple[int, int]]) -> Place:
+def sizing(source: Source) -> int | Mix:
+    """Return what `indices` has to know of a source."""
+    return source.mix if isinstance(source, Mixed) else len(source)
+
+
+def indices(seed: int, step: int, global_batch: int, sizes: Sequence[tuple[int, int | Mix]]) -> Place:
     """Return what step `step`, counted from 0, learns from.
 
     Each phase goes through its source in epochs, each epoch in a new order that holds every sample once; a batch may
-    begin in one epoch and end in the next.
+    begin in one epoch and end in the next. Of a `Mix` each kind has epochs of its own, and positions are dealt out
+    evenly: among any n in a row, n * share of them, give or take one, go to the second kind.
 
     Args:
         seed: Of the training.
         step: Steps finished before it.
         global_batch: Samples of one step over all ranks.
-        sizes: (first step, number of samples) of each phase, in order.
+        sizes: (first step, `sizing` of the source) of each phase, in order.
     """
     phase = max(number for number, (start, _) in enumerate(sizes) if start <= step)
     start, size = sizes[phase]
     local = range((step - start) * global_batch, (step - start + 1) * global_batch)
+    if isinstance(size, Mix):
+        return Place(phase, [_number(seed, start, i, size) for i in local], step * global_batch)
     chosen = [int(_permutation(seed, start, i // size, size)[i % size]) for i in local]
     return Place(phase, chosen, step * global_batch)
+
+
+def chunks(share: range, micro_batch: int) -> list[range]:
+    """Return the micro-batches of a rank whose places in a batch are `share`."""
+    return [share[i : i + micro_batch] for i in range(0, len(share), micro_batch)]
+
+
+def announce(phases: Sequence[Phase], seed: int, steps: range, global_batch: int, micro: list[range]) -> None:
+    """Tell each source that prepares ahead what one rank will read of it in these steps."""
+    sizes = [(phase.from_step, sizing(phase.source)) for phase in phases]
+    for number, phase in enumerate(phases):
+        if isinstance(phase.source, Ahead):
+            phase.source.expect(expected(seed, steps, global_batch, sizes, number, micro))
+
+
+def expected(
+    seed: int, steps: range, global_batch: int, sizes: Sequence[tuple[int, int | Mix]], phase: int, micro: list[range]
+) -> Iterator[list[int]]:
+    """Give the numbers of every micro-batch that one rank reads from a phase in these steps, in their order."""
+    end = sizes[phase + 1][0] if phase + 1 < len(sizes) else steps.stop
+    for step in range(max(steps.start, sizes[phase][0]), min(steps.stop, end)):
+        place = indices(seed, step, global_batch, sizes)
+        yield from ([place.indices[i] for i in chunk] for chunk in micro)
 
 
 def drawn(
@@ -119,10 +192,45 @@ def keyed(seed: int, *what: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
 
 
-@functools.lru_cache(maxsize=4)  # a batch touches two epochs at most, unless the source is smaller than a batch
-def _permutation(seed: int, from_step: int, epoch: int, size: int) -> NDArray[np.int64]:
-    words = keyed(seed, "order", from_step, epoch).bit_generator.random_raw(size)
+def _number(seed: int, from_step: int, position: int, mix: Mix) -> int:
+    """Return the number of the sample at a position of a phase."""
+    share = Fraction(mix.share).limit_denominator(_FINEST_SHARE)
+    first = int(keyed(seed, "mix", from_step).bit_generator.random_raw()) % share.denominator
+    before, after = ((p * share.numerator + first) // share.denominator for p in (position, position + 1))
+    aside = after > before
+    turn, size = (before, mix.aside) if aside else (position - before, mix.main)
+    epoch, at = divmod(turn, size)
+    what = "aside" if aside else "order"
+    if mix.at_once:
+        shards = mix.aside_shards if aside else mix.shards
+        place = int(_by_shards(seed, from_step, epoch, shards, mix.at_once, what)[at])
+    else:
+        place = int(_permutation(seed, from_step, epoch, size, what)[at])
+    return epoch * (mix.main + mix.aside) + place + (mix.main if aside else 0)
+
+
+@functools.lru_cache(maxsize=8)  # a batch touches two epochs a kind at most, unless the source is smaller than a batch
+def _permutation(seed: int, from_step: int, epoch: int, size: int, what: str = "order") -> NDArray[np.int64]:
+    words = keyed(seed, what, from_step, epoch).bit_generator.random_raw(size)
     return np.argsort(words, kind="stable")
+
+
+@functools.lru_cache(maxsize=8)
+def _by_shards(
+    seed: int, from_step: int, epoch: int, shards: tuple[int, ...], at_once: int, what: str
+) -> NDArray[np.int64]:
+    """Return a permutation that mixes the samples of `at_once` shards, then those of the next; shards come in any
+    order."""
+    firsts = np.cumsum([0, *shards])
+    turns = np.argsort(
+        keyed(seed, what, "shards", from_step, epoch).bit_generator.random_raw(len(shards)), kind="stable"
+    )
+    words = keyed(seed, what, from_step, epoch).bit_generator.random_raw(int(firsts[-1]))
+    parts = []
+    for start in range(0, len(shards), at_once):
+        places = np.concatenate([np.arange(firsts[n], firsts[n + 1]) for n in turns[start : start + at_once]])
+        parts.append(places[np.argsort(words[places], kind="stable")])
+    return np.concatenate(parts)
 
 
 def _normal(generator: np.random.Generator, batch: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What is learned from what: the seam between the loop and the method.
 
 The loop knows batches, steps and ranks; a strategy knows what a batch means. `PoseDriven` is stage one (METHOD section
-3.3): the driving half of the composite shows skeletons. `RgbDriven`, stage two, differs in its clips alone.
+3.3): the driving half of the composite shows skeletons. `RgbDriven`, stage two, differs in its samples alone.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ class Batch:
         target: `[B, C, F, h, 2w]` what is to be reconstructed: VAE(target (+) driving).
         cond: `[B, C, F, h, 2w]` what is given: VAE(composite), Eq. 2.
         mask: `[B, M, F, h, 2w]` packed as the backbone wants it.
-        loss_mask: `[B, 1, F, h, 2w]` 1 where the error counts: the left half.
+        loss_mask: `[B, 1, F, h, 2w]` 1 where the error counts: the left half. Where channels count by what they show,
+            `[B, C, F, h, 2w]`, with mean 1 over them.
         prompts: One text a sample; empty where the text is dropped.
         image: Embedding of the reference, for backbones that take one.
     """
@@ -102,6 +103,16 @@ class PoseDriven:
     def weight(self, batch: Batch) -> Tensor:
         """Return the sum of the loss mask over all elements."""
         return batch.loss_mask.sum() * batch.target.shape[1]
+
+
+class RgbDriven(PoseDriven):
+    """Stage two: the same, from a composite whose right half shows another video (section 3.4, Eq. 4).
+
+    What differs lies in the samples: `shard_clips.py` pairs a real target with a pseudo video that drives, or, in a
+    share of the positions, the other way round.
+    """
+
+    name = "rgb_driven"
 
 
 def modules(backbone: Backbone) -> nn.ModuleDict:

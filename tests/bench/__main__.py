@@ -15,8 +15,10 @@ PARTS = {
     "dwpose": "Skeletons by DWPose",
     "ray": "On Ray",
     "filter": "The filter of pairs",
+    "filter_teacher": "The filter on what the teacher draws",
     "judge": "The judge and its server",
     "pack": "Shards",
+    "teacher": "The embedded teacher",
 }
 HEAD = """# Benchmarks
 

@@ -4,6 +4,7 @@ So what comes out of windows, prefix and padding is known to the last bit: the d
 outside this repository too: `--backbone tests.model.lossless:Lossless`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Lossless:
         spec = self.spec
         return Geometry(
             height_px, width_px, frames, spec.prefix_frames, spec.fps, spec.spatial_stride, spec.temporal_stride,
-            spec.patch,
+            spec.patch, spec.placement,
         )  # fmt: skip
 
     def encode(self, video: Tensor) -> Tensor:
@@ -95,3 +96,14 @@ class Broken(Lossless):
 
     def velocity(self, noisy: Tensor, *_: Any, **__: Any) -> Tensor:
         return torch.full_like(noisy, torch.nan)
+
+
+class Aligned(Lossless):
+    """The same, but it wants its driving skeletons where the figure of the reference stands."""
+
+    def __init__(self) -> None:
+        super().__init__(replace(SPEC, placement="aligned", height_px=48, width_px=48))
+
+    @classmethod
+    def load(cls, name: str, source: str | Path, dtype: torch.dtype, device: Any, text: Any = None) -> "Aligned":
+        return cls()

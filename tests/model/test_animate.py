@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from model.animate import animate, noise_of
+from model.animate import Animator, animate, noise_of
 from model.composite import composite, join, joined, left, right
 from model.driving import blank_prefix, cut_prefix, with_prefix
 from model.flow_matching import interpolate
 from model.sampler import Guidance, sigmas
+from model.text import TinyText
 from model.wan import Wan
+from model.windows import animate_windows, windows_of
 from tests.model.small import FRAMES, HEIGHT_PX, WIDTH_PX, pixels, shared
 
 PREFIX = 4
@@ -137,6 +140,16 @@ def test_guidance_costs_one_pass_a_step_for_each_scale_that_is_not_one(guidance:
     assert len(backbone.calls) == 5 * passes
 
 
+def test_guidance_by_text_costs_nothing_where_there_is_no_text() -> None:
+    backbone = oracle()
+    one, two = (
+        animate(backbone, *given(), ["", ""], seeds=[5, 6], steps=2, guidance=guidance)
+        for guidance in (Guidance(), Guidance(text=3.0))
+    )
+    assert len(backbone.calls) == 4
+    assert torch.equal(one, two)
+
+
 def without_driving(driving: Tensor) -> Sequence[dict[str, Any]]:
     """Return what the model is shown in the passes without a driving signal; the oracle steers as if it were there."""
     backbone = oracle()
@@ -191,3 +204,77 @@ def test_guidance_goes_beyond_what_the_model_says_by_its_scale() -> None:
         )  # fmt: skip
     assert torch.allclose(steps[3.0] - steps[0.0], 3 * (steps[1.0] - steps[0.0]), atol=1e-4)
     assert float((steps[1.0] - steps[0.0]).abs().max()) > 1e-3
+
+
+class Ledger(Wan):
+    """A real small Wan that keeps what each of its parts was asked."""
+
+    asked: dict[str, list[bytes]]
+
+    def encode(self, video: Tensor) -> Tensor:
+        return self._kept("encode", super().encode, video)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self._kept("decode", super().decode, latents)
+
+    def image_embeds(self, reference: Tensor) -> Tensor | None:
+        return self._kept("image", super().image_embeds, reference)
+
+    def velocity(self, *given: Any, **more: Any) -> Tensor:
+        return self._kept("velocity", super().velocity, *given, **more)
+
+    def _kept(self, part: str, member: Any, *given: Any, **more: Any) -> Any:
+        tensors = [value for value in (*given, *more.values()) if value is not None]
+        self.asked.setdefault(part, []).append(b"".join(value.numpy().tobytes() for value in tensors))
+        return member(*given, **more)
+
+
+class KeptText(TinyText):
+    """The small encoder of texts, which keeps the prompts it was asked for."""
+
+    prompts: list[str]
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        self.prompts += prompts
+        return super().encode(prompts)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompts"), [("tiny", ["a bird", "a bird"]), ("tiny", ["", "a bird"]), ("wan-i2v", ["a bird", "a bird"])]
+)
+def test_nothing_is_computed_twice_in_a_clip_of_several_windows(name: str, prompts: list[str]) -> None:
+    base = shared(name)
+    text = KeptText(base.text.dim, base.text.length)
+    text.prompts = []
+    backbone = Ledger(name, base.transformer, base.vae, text, base.settings, base.image)
+    backbone.asked = {}
+    geometry, frames, steps = backbone.geometry(HEIGHT_PX, WIDTH_PX, 13), 20, 1
+    drawn = np.random.default_rng(0)
+    reference, driving = (
+        drawn.integers(0, 256, (2, *more, HEIGHT_PX, WIDTH_PX, 3), np.uint8) for more in ((), (frames,))
+    )
+    blocks = animate_windows(
+        backbone, geometry, reference, driving, prompts, seeds=[5, 6], steps=steps,
+        guidance=Guidance(text=2.0, driving=2.0),
+    )  # fmt: skip
+    assert sum(block.shape[1] for block in blocks) == frames
+    windows = len(windows_of(frames, geometry).starts)
+    assert windows > 2
+    assert sorted(text.prompts) == sorted({"", *prompts})
+    wanted = {"encode": windows + 1, "decode": windows, "image": 1, "velocity": 3 * windows * steps}
+    assert {part: len(asked) for part, asked in backbone.asked.items()} == wanted
+    for part in ("encode", "decode", "image"):
+        assert len(set(backbone.asked[part])) == len(backbone.asked[part])
+
+
+def test_latents_of_a_batch_are_those_of_its_items_alone() -> None:
+    reference, driving = given()
+
+    def latents(some: slice) -> Tensor:
+        return Animator(
+            shared("tiny"), reference[some], PROMPTS[some], seeds=[5, 6][some], steps=8, guidance=Guidance(text=2.0)
+        ).latents(driving[some])
+
+    together = latents(slice(0, 2))
+    alone = torch.cat([latents(slice(i, i + 1)) for i in (0, 1)])
+    assert torch.allclose(together, alone, rtol=0, atol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.backbone import BackboneError
+from model.composite import left
 from model.text import TinyText
 from model.tiles import cut, join
 from model.tiny import TinyVae, new_vae
@@ -47,6 +48,9 @@ def test_a_backbone_in_tiles_gives_what_diffusers_tiling_gives() -> None:
     vae.enable_tiling(TILE_PX, TILE_PX, TILE_PX, TILE_PX)
     torch.testing.assert_close(latents, vae.encode(video).latent_dist.mode(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(pixels, vae.decode(latents).sample, rtol=1e-4, atol=1e-4)
+    assert wan.spec.halves_apart
+    assert not whole.spec.halves_apart
+    torch.testing.assert_close(wan.decode(left(latents)), left(pixels), rtol=0, atol=1e-5)
 
 
 def test_a_size_that_is_not_whole_tiles_is_refused() -> None:

@@ -20,7 +20,9 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
-from manifests.media import Video, read_mp4, write_mp4
+from manifests.media import Picture, Video, read_mp4, write_mp4
+from manifests.theatre import cast
+from manifests.theatre.scene import render
 from model import loading
 from model.bones import normalise
 from model.framing import framing_of
@@ -30,6 +32,7 @@ from model.training.examples import driving_frames
 from pipeline.__main__ import main
 from pipeline.animating import Order, geometry_of
 from pipeline.driving_motion import facts_of, motion_of_clip, skeleton_config
+from stages.reference_figures import ReferenceFigures
 from stages.skeleton import SkeletonConfig
 from stages.tracking import Box
 from tests.clips import stamped, write_clip
@@ -126,6 +129,24 @@ def test_just_the_frames_that_were_made_come_at_the_backbones_rate(tmp_path: Pat
     made = read_mp4(tmp_path / "out.mp4")
     assert (len(made.frames), made.fps) == (29, FPS)  # 60 / 25 s x 12
     np.testing.assert_array_equal(made.frames, stored(tmp_path / "truth.mp4", drawn(skeleton, 25), FPS))
+
+
+def test_a_base_that_aligns_is_given_the_skeleton_where_the_figure_of_the_picture_stands(tmp_path: Path) -> None:
+    take = replace(cast.draw(3, 1, "train", "easy"), lead_in=None)
+    Image.fromarray(render(take, 1, 12.0, 256, 256).frames[0]).save(tmp_path / "figure.png")
+    skeleton = walker(12)
+    call(
+        tmp_path / "out.mp4", "--reference", tmp_path / "figure.png", "--skeleton-file",
+        saved(tmp_path / "pose.npy", skeleton), "--skeleton-fps", 12, "--steps", 2,
+        "--backbone", "tests.model.lossless:Aligned", "--weights", "none",
+    )  # fmt: skip
+    geometry = Geometry(48, 48, 21, 4, FPS, spatial_stride=1, patch=(1, 1, 1), placement="aligned")
+    picture_ = Picture(str(tmp_path / "figure.png"))
+    stands = ReferenceFigures("mediapipe", 1)(picture_, framing_of(picture_.rgb(), 48, 48))
+    assert stands is not None
+    wanted = driving_frames(skeleton, geometry, stands)
+    assert not np.array_equal(wanted, driving_frames(skeleton, geometry))
+    np.testing.assert_array_equal(read_mp4(tmp_path / "out.mp4").frames, stored(tmp_path / "truth.mp4", wanted, FPS))
 
 
 @pytest.mark.parametrize(("size", "area"), [((48, 24), (24, 12)), ((10, 30), (8, 24)), ((24, 24), (24, 24))])

@@ -57,4 +57,4 @@ def test_it_says_that_it_is_no_model_and_judges_each_row_alone():
     rows = [GOOD, GOOD | {"flicker": 30.0}]
     together = Rules()(rows)
     assert together == [judged(row) for row in rows]
-    assert {row["judge_model"] for row in together} == {MODEL} == {"rules-1"}
+    assert {row["judge_model"] for row in together} == {MODEL} == {"rules-2"}

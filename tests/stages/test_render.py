@@ -4,18 +4,24 @@
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from manifests.errors import UserError
 from manifests.media import Clip, Picture, Video, write_mp4
+from manifests.theatre import cast, scene
 from model import loading
+from model.framing import framing_of
 from model.geometry import Geometry
+from model.placement import laid_on
 from model.sampler import SamplerError
+from model.skeleton import frames_of
 from model.training.examples import driving_frames
 from stages.render import Render, RenderConfig, RenderError, seed_of
 from stages.stage import Reject, Row
@@ -143,3 +149,32 @@ def test_other_weights_are_another_recipe_and_another_place_is_not(tmp_path: Pat
     tiny(seed=1).save(other)
     found = [Render.digests(RenderConfig(weights=str(place)))["teacher"] for place in (small, same, other)]
     assert found[0] == found[1] != found[2]
+
+
+def test_a_teacher_that_aligns_is_given_the_skeleton_on_the_figure_of_the_picture_and_fitted_where_there_is_none(
+    tmp_path: Path,
+):
+    take = replace(cast.draw(3, 1, "train", "easy"), lead_in=None)
+    seen = scene.render(take, 1, 12.0, 256, 192)
+    Image.fromarray(seen.frames[0]).save(tmp_path / "figure.png")
+    pictures = {"figure": Picture(str(tmp_path / "figure.png")), "none": row(tmp_path)["character"]}
+    made = Render(RenderConfig(**LOSSLESS | {"teacher": "tests.model.lossless:Aligned"}))
+    shown = {}
+    for name, picture_ in pictures.items():
+        (drawn,) = made([row(tmp_path) | {"character": picture_}])
+        shown[name] = drawn["pseudo"].frames
+    skeleton, size = walker(12, 1), Geometry(48, 48, 21, 4, 12, spatial_stride=1, patch=(1, 1, 1))
+    np.testing.assert_array_equal(
+        shown["none"], framing_of(pictures["none"].rgb(), 48, 48).cut(driving_frames(skeleton, size))
+    )
+    truth = framing_of(seen.frames[0], 48, 48).points(seen.skeleton[0, :1], 256, 192)
+    wanted = framing_of(seen.frames[0], 48, 48).cut(frames_of(laid_on(skeleton, truth), 48, 48))
+    apart = [
+        np.abs(_middle(ours) - _middle(theirs)).max() for ours, theirs in zip(shown["figure"], wanted, strict=True)
+    ]
+    assert max(apart) < 4  # px: MediaPipe's shoulders and hips are not theatre's to the pixel
+
+
+def _middle(frame):
+    rows, columns = np.nonzero(frame.any(axis=2))
+    return np.array([rows.min() + rows.max(), columns.min() + columns.max()]) / 2

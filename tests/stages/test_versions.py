@@ -29,7 +29,8 @@ ALSO = {
     "prompt": ["stages/prompt_motion.py", "stages/prompt_look.py"],
     "render": [
         "model/animate.py", "model/composite.py", "model/driving.py", "model/framing.py", "model/pacing.py",
-        "model/sampler.py", "model/skeleton.py", "model/windows.py", "manifests/media.py",
+        "model/placement.py", "model/sampler.py", "model/skeleton.py", "model/windows.py", "manifests/media.py",
+        "stages/reference_figures.py",
     ],
     "measure": [f"stages/{p.name}" for p in sorted((ROOT / "stages").glob("measure_*.py"))] + ["stages/embedding.py"],
     "judge": ["stages/judge_rules.py"],
@@ -45,7 +46,7 @@ KEPT = {
     ]),
     "training.latents": (EXAMPLE, [
         "model/training/cache.py", "model/training/examples.py", "model/bones.py", "model/skeleton.py",
-        "model/composite.py", "model/driving.py",
+        "model/composite.py", "model/driving.py", "model/placement.py",
     ]),
 }  # fmt: skip
 

@@ -3,21 +3,20 @@
 A case is a take and another figure that drives it. The true answer is the take itself, rendered.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from manifests.theatre import figures, motions
 from manifests.theatre.cast import describe, draw, recast
 from manifests.theatre.names import seeded
-from manifests.theatre.planted.mixing import Mix, limb_ratios
+from manifests.theatre.planted.mixing import Mix, limb_ratios, picture
 from manifests.theatre.scene import Rendered, Take, render, scenery
-from model.driving import blank_prefix
+from model.driving import blank_prefix, with_prefix
 from model.geometry import Geometry
-from model.skeleton import Pixels
+from model.skeleton import Pixels, Points, frames_of
 from model.training.examples import driving_frames, pixels
 
 SPLIT, SEED = "held_out", 7001
@@ -62,18 +61,39 @@ def doubles(count: int) -> list[Case]:
 
 
 def unlike(count: int) -> list[Case]:
-    """Return cases whose driver's limbs, over its trunk, are clearly others: by 20 % or more in one at least."""
+    """Return cases whose driver's limbs, over its trunk, are clearly others: by 20 % or more in one at least; the
+    reference is in another pose."""
     cases: list[Case] = []
     number = 0
     while len(cases) < count:
-        take = replace(draw(SEED, number, SPLIT, "easy"), lead_in=None)
         rng = seeded("teacher", "unlike", number)
+        take = _with_lead_in(draw(SEED, number, SPLIT, "easy"), rng)
         number += 1
         driver = _other(rng, take.figures[0])
         apart = np.abs(limb_ratios(Mix(take.figures[0], driver)) - limb_ratios(Mix(driver, driver))).max()
         if apart >= np.log(1.2):
             cases.append(Case(take, (driver,)))
     return cases
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A case with all that is given of it, and the truth.
+
+    Attributes:
+        case: What is to be made.
+        truth: The case's take.
+        driving: `[1, 3, T, H, W]`, blank for the prefix.
+    """
+
+    case: Case
+    truth: Rendered
+    driving: Tensor
+
+
+def staged(cases: Sequence[Case], size: Geometry) -> list[Scene]:
+    """Render cases and their drivers."""
+    return [Scene(case, rendered(case.take, size), driving_of(case, size)) for case in cases]
 
 
 def rendered(take: Take, size: Geometry) -> Rendered:
@@ -86,13 +106,35 @@ def background(take: Take, size: Geometry) -> Pixels:
     return scenery(take, size.frames, size.fps, size.height_px, size.width_px, lead_in_frames=size.prefix_frames)
 
 
+def before(backdrop: Pixels, take: Take, size: Geometry) -> Pixels:
+    """Return the figures of a take before a backdrop `[T, H, W, 3]` that is not theirs.
+
+    A camera is aimed at what a figure does, so that another motion shows another piece of the background: takes that
+    are to differ in their figures alone are laid before the same one. One sample a pixel: it is half of the time.
+    """
+    seen = render(
+        take, size.frames, size.fps, size.height_px, size.width_px, lead_in_frames=size.prefix_frames, samples=1
+    )
+    return np.where(np.asarray(seen.masks.any(axis=1))[..., None], seen.frames, backdrop)
+
+
 def driving_of(case: Case, size: Geometry, own: bool = False) -> Tensor:
-    """Return the driving video `[1, 3, T, H, W]` of a case: by its drivers, or (`own`) by the figures themselves."""
-    take = case.take if own else replace(case.take, figures=case.drivers)
-    seen = rendered(take, size)
-    skeleton = np.zeros((size.frames, PEOPLE, *seen.skeleton.shape[2:]), np.float32)
-    skeleton[:, : seen.skeleton.shape[1]] = seen.skeleton
-    return blank_prefix(pixels(driving_frames(skeleton, size)), size.prefix_frames)
+    """Return the driving video `[1, 3, T, H, W]` of a case: by its drivers, or (`own`) by the figures themselves.
+
+    As `animate` makes it: the skeleton of the clip that is to be followed, without what leads in to it, laid on the
+    figures of the reference where the base wants that. Where those stand is known exactly here.
+    """
+    truth = rendered(case.take, size)
+    seen = truth if own else rendered(replace(case.take, figures=case.drivers), size)
+    skeleton, reference = _of_people(seen.skeleton[size.prefix_frames :]), _of_people(truth.skeleton[:1])[0]
+    return with_prefix(pixels(driving_frames(skeleton, size, reference)), size.prefix_frames)
+
+
+def driving_in_place(case: Case, size: Geometry) -> Tensor:
+    """Return the driving video by the figures themselves, each point where it is in the truth, as in training of a base
+    that wants skeletons aligned."""
+    skeleton = _of_people(rendered(case.take, size).skeleton)
+    return blank_prefix(pixels(frames_of(skeleton, size.height_px, size.width_px)), size.prefix_frames)
 
 
 def other_motions(case: Case, count: int) -> list[Take]:
@@ -109,9 +151,31 @@ def other_figures(case: Case, count: int) -> list[Take]:
     return [recast(case.take, figure=names[i]) for i in rng.choice(len(names), count, replace=False)]
 
 
-def to_frames(video: Tensor) -> NDArray[np.uint8]:
-    """Return `[3, T, H, W]` in [-1, 1] as uint8 `[T, H, W, 3]`."""
-    return ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).numpy()
+def bodies(case: Case, size: Geometry) -> tuple[Pixels, Pixels]:
+    """Return two truths in the reference's looks: with the reference's limbs, and with the driver's."""
+    take = case.take
+    motion = motions.motion(take.motions[0], size.frames, size.fps)
+    if take.lead_in is not None:
+        before_it = motions.motion(take.lead_in, size.frames, size.fps)
+        motion = motions.with_lead_in(motion, before_it, size.prefix_frames)
+    own, leaked = (
+        picture(Mix(take.figures[0], case.drivers[0], build=build), motion, take, size.height_px, size.width_px)
+        for build in (0.0, 1.0)
+    )
+    return own, leaked
+
+
+def swapped(case: Case) -> tuple[Take, Take]:
+    """Return a take of two figures with their motions exchanged, and with the figures themselves exchanged."""
+    take = case.take
+    return replace(take, motions=take.motions[::-1]), replace(take, figures=take.figures[::-1])
+
+
+def _of_people(skeleton: Points) -> Points:
+    """Return `[T, PEOPLE, 133, 3]`: scenes with fewer figures are filled up with unseen ones."""
+    people = np.zeros((len(skeleton), PEOPLE, *skeleton.shape[2:]), np.float32)
+    people[:, : skeleton.shape[1]] = skeleton
+    return people
 
 
 def _with_lead_in(take: Take, rng: np.random.Generator) -> Take:

@@ -109,7 +109,9 @@ def weights(checkpoint: Path) -> dict[str, Tensor]:
 
 def without_times(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return lines of metrics without what a clock says."""
-    return [{k: v for k, v in line.items() if k not in {"seconds", "tokens_per_s", "mfu"}} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k not in {"seconds", "tokens_per_s", "mfu", "waited_s"}} for line in lines
+    ]
 
 
 def main() -> int:

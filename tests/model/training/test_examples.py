@@ -75,6 +75,17 @@ def test_the_skeleton_is_placed_by_the_box_of_the_whole_clip_the_prefix_too() ->
     assert not np.array_equal(whole[4:], later)
 
 
+def test_an_aligned_skeleton_stands_where_its_figure_does_and_a_nudged_one_a_little_beside() -> None:
+    size, own = replace(SIZE, placement="aligned"), frames_of(CLIP.skeleton, SIZE.height_px, SIZE.width_px)
+    still = example(CLIP, size, replace(PLAIN, nudge_share=0.0), np.random.default_rng(0))
+    assert np.array_equal(as_bytes(right(still.given))[4:], own[4:])
+    assert not np.array_equal(own, drawn(CLIP))
+    beside = [example(CLIP, size, replace(PLAIN, nudge_share=0.3), np.random.default_rng(n)) for n in range(100)]
+    share = np.mean([not np.array_equal(as_bytes(right(each.given))[4:], own[4:]) for each in beside])
+    assert 0.15 < share <= 0.4  # a nudge of less than half a pixel may draw the same
+    assert all(torch.equal(left(each.wanted), left(still.wanted)) for each in beside)
+
+
 @pytest.mark.parametrize("factor", [0.8, 1.0, 1.2])
 def test_bones_are_scaled_by_what_was_drawn_and_the_target_is_not(factor: float) -> None:
     each = made(replace(PLAIN, bone_share=1.0, bone_low=factor, bone_high=factor))

@@ -25,6 +25,7 @@ from model.training.config import FREE, Optimizer, TrainConfig, TrainConfigError
 from model.training.learnable import RandomLayerError
 from model.training.loop import TrainingDiverged, train
 from model.training.parallel import TooManyRanksError
+from model.training.salience import channel_weights
 from model.training.strategy import Batch, PoseDriven, modules
 from model.wan import new_tiny
 from tests.model.small import wan_i2v
@@ -113,9 +114,11 @@ class Uneven(Patterns):
         return replace(batch, loss_mask=mask)
 
 
-def test_the_loss_is_all_errors_over_all_weights(tmp_path: Path) -> None:
-    """Not a mean of means: samples that count on more elements weigh more, whatever micro-batch they are in."""
-    source, values = Uneven(10), {"steps": 1, "micro_batch": 1}
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_the_loss_is_all_errors_over_all_weights(tmp_path: Path, power: float) -> None:
+    """Not a mean of means: samples that count on more elements weigh more, whatever micro-batch they are in; and so do
+    channels that show more."""
+    source, values = Uneven(10), {"steps": 1, "micro_batch": 1, "channel_power": power}
     run(tmp_path, source=source, **values)
     place = order.indices(CONFIG.seed, 0, CONFIG.global_batch, [(0, 10)])
     base, batch = backbone(), source.read(place.indices)
@@ -124,7 +127,8 @@ def test_the_loss_is_all_errors_over_all_weights(tmp_path: Path) -> None:
     with torch.no_grad():
         text = base.text.encode(batch.prompts)
         v = base.velocity((1 - s) * batch.target + s * noise, sigma, batch.cond, batch.mask, text)
-    mask = batch.loss_mask.expand_as(v)
+    mask = batch.loss_mask * channel_weights(base, *batch.target.shape[3:], power)
+    mask = mask.expand_as(v)
     expected = ((v - (noise - batch.target)) ** 2 * mask).sum() / mask.sum()
     assert metrics.read(tmp_path)[0]["loss"] == pytest.approx(expected.item(), rel=1e-5)
 
@@ -248,6 +252,14 @@ def test_validation_is_of_the_weights_and_of_their_mean(tmp_path: Path) -> None:
         expected = ((v - (noise - batch.target)) ** 2)[..., left].mean().item()
         assert told[kind]["0.3"] == pytest.approx(expected, rel=1e-5)
     assert told["raw"]["0.3"] != told["ema"]["0.3"]
+    with torch.no_grad():  # the EMA's are in place: now each sample is driven by the next
+        after, half = [1, 2, 0], v.shape[-1] // 2
+        noisy[..., half:] = (0.7 * batch.target[after] + 0.3 * noise)[..., half:]
+        cond = torch.cat([batch.cond[..., :half], batch.cond[after][..., half:]], dim=-1)
+        v = base.velocity(noisy, torch.full((3,), 0.3), cond, batch.mask, base.text.encode(batch.prompts))
+    expected = ((v - (noise - batch.target)) ** 2)[..., left].mean().item()
+    assert told["other_driving"]["0.3"] == pytest.approx(expected, rel=1e-5)
+    assert told["other_driving"]["0.3"] != told["ema"]["0.3"]
 
 
 def test_samples_are_made_with_the_mean_weights_and_leave_no_trace(tmp_path: Path) -> None:
@@ -368,6 +380,7 @@ def test_the_learning_rate_warms_up_and_falls_as_its_schedule_says() -> None:
         ({"steps": 0}, "training.steps: is 0; it must be above 0"),
         ({"text_dropout": 1.5}, "training.text_dropout: is 1.5"),
         ({"ema_decay": 1.0}, "training.ema_decay"),
+        ({"channel_power": 2.0}, "training.channel_power: is 2.0"),
         ({"optimizer__lr": -1.0}, "training.optimizer.lr"),
         ({"optimizer__lr": math.nan}, "training.optimizer.lr"),
         ({"optimizer__betas": (0.9, 1.0)}, "training.optimizer.betas"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model.training.config import Sigma
-from model.training.order import CurriculumError, curriculum, drawn, fixed_noise, indices
+from model.training.order import CurriculumError, Mix, chunks, curriculum, drawn, expected, fixed_noise, indices, sizing
 from model.training.parallel import Ranks
 from tests.model.training.small_training import Patterns
 
@@ -108,3 +108,107 @@ def test_phases_that_do_not_follow_one_another_are_refused(starts: list[int]) ->
 def test_an_empty_source_is_refused() -> None:
     with pytest.raises(CurriculumError, match="step 5 holds no sample"):
         curriculum([(0, Patterns(3)), (5, Patterns(0))])
+
+
+# sources of two kinds
+
+
+class Both(Patterns):
+    """A source of 7 samples of the first kind and 3 of the second."""
+
+    mix = Mix(7, 3, 0.3)
+
+
+def test_each_kind_of_a_mix_has_epochs_of_its_own_and_numbers_tell_them_apart() -> None:
+    mix = Mix(25, 4, 0.2)
+    numbers = sequence(seed=3, global_batch=5, steps=100, sizes=[(0, mix)])
+    assert len(set(numbers)) == len(numbers) == 500
+    main, aside = ([n for n in numbers if (n % 29 < 25) == first] for first in (True, False))
+    assert (len(main), len(aside)) == (400, 100)
+    for kind, size in ((main, 25), (aside, 4)):
+        epochs = [kind[i : i + size] for i in range(0, len(kind), size)]
+        assert all({n // 29 for n in epoch} == {number} for number, epoch in enumerate(epochs))
+        places = [tuple(n % 29 for n in epoch) for epoch in epochs]
+        assert all(sorted(epoch) == sorted(places[0]) for epoch in places)
+        assert len(set(places)) > 10
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 1 / 3, 0.5, 0.77])
+@pytest.mark.parametrize("mix", [Mix(1000, 3), Mix(3, 1000)])
+def test_the_share_of_a_kind_holds_in_every_stretch_whatever_the_numbers_of_samples(share: float, mix: Mix) -> None:
+    numbers = sequence(0, 10, 100, [(0, mix._replace(share=share))])
+    aside = np.array([n % 1003 >= mix.main for n in numbers])
+    for length in (1, 20, 333, 1000):
+        counts = np.convolve(aside, np.ones(length), "valid")
+        assert np.abs(counts - share * length).max() <= 1.1  # a share is held to 1 in 10,000
+
+
+def test_without_a_share_and_with_nothing_else_only_one_kind_is_read() -> None:
+    assert {n % 5 for n in sequence(0, 4, 20, [(0, Mix(5))])} == set(range(5))
+    assert {n % 8 for n in sequence(0, 4, 20, [(0, Mix(5, 3, 0.0))])} == set(range(5))
+    assert {n % 8 for n in sequence(0, 4, 20, [(0, Mix(5, 3, 1.0))])} == {5, 6, 7}
+
+
+def test_where_forward_samples_stand_differs_by_seed() -> None:
+    first = [
+        next(i for i, n in enumerate(sequence(seed, 1, 40, [(0, Mix(9, 9, 0.05))])) if n % 18 >= 9) for seed in range(8)
+    ]
+    assert len(set(first)) > 4
+
+
+def test_the_order_of_a_mix_is_what_it_always_was() -> None:
+    """A library that changed it would make every training go on with other samples than it began with."""
+    assert sequence(0, 10, 2, [(0, Mix(6, 3, 0.25))]) == [
+        6,
+        5,
+        0,
+        3,
+        7,
+        2,
+        1,
+        4,
+        8,
+        9,
+        11,
+        12,
+        17,
+        10,
+        14,
+        13,
+        15,
+        20,
+        22,
+        23,
+    ]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("done", [0, 3])
+def test_what_ranks_are_told_to_expect_is_what_they_will_read(world: int, done: int) -> None:
+    phases = curriculum([(0, Patterns(6)), (5, Both(10))])
+    sizes = [(phase.from_step, sizing(phase.source)) for phase in phases]
+    assert sizes == [(0, 6), (5, Both.mix)]
+    for rank in range(world):
+        micro = chunks(Ranks(rank, world, torch.device("cpu")).share(7), 2)
+        told = [list(expected(4, range(done, 9), 7, sizes, phase, micro)) for phase in (0, 1)]
+        for phase, steps in enumerate((range(done, 5), range(5, 9))):
+            read = [[indices(4, step, 7, sizes).indices[i] for i in part] for step in steps for part in micro]
+            assert told[phase] == read
+
+
+def test_a_few_shards_at_once_are_mixed_and_none_is_come_back_to_within_an_epoch() -> None:
+    shards = tuple(np.random.default_rng(0).integers(1, 9, 40).tolist())
+    mix = Mix(sum(shards), 5, 0.1, shards, (2, 3), 4)
+    of_shard = np.repeat(np.arange(40), shards)
+    numbers = [n for n in sequence(3, 10, 100, [(0, mix)]) if n % (mix.main + 5) < mix.main]
+    epochs = [[n % (mix.main + 5) for n in numbers[i : i + mix.main]] for i in range(0, 4 * mix.main, mix.main)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(mix.main))
+        seen = of_shard[epoch]
+        first, last = ([int(np.flatnonzero(seen == n)[at]) for n in range(40)] for at in (0, -1))
+        open_ = [sum(a <= at <= b for a, b in zip(first, last, strict=True)) for at in range(mix.main)]
+        assert max(open_) <= 4
+        assert np.mean(open_) > 2.5
+        assert np.mean(np.abs(np.diff(seen)) > 0) > 0.6  # mixed, not one after the other
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert len({frozenset(of_shard[epoch[:10]]) for epoch in epochs}) == 4
