@@ -7,6 +7,8 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResidualBlock
 from torch import nn
 
+from model.tiny_heads import look_across
+
 
 @dataclass(frozen=True)
 class TinyVae:
@@ -37,13 +39,18 @@ class TinyVae:
 
 @dataclass(frozen=True)
 class TinyTransformer:
-    """Sizes of a small `WanTransformer3DModel`; the width is heads times head_dim."""
+    """Sizes of a small `WanTransformer3DModel`; the width is heads times head_dim.
+
+    Where `half_columns` says how many tokens wide a half is, some heads begin by looking across to the other half
+    (`model.tiny_heads`); with 0 all look wherever chance has it.
+    """
 
     layers: int = 8
     heads: int = 4
     head_dim: int = 64
     ffn_dim: int = 1024
     freq_dim: int = 256
+    half_columns: int = 0
 
 
 def new_vae(sizes: TinyVae, seed: int) -> AutoencoderKLWan:
@@ -103,6 +110,8 @@ def new_transformer(
             num_layers=sizes.layers,
         )
         _initialise(transformer)
+        if sizes.half_columns:
+            look_across(transformer, sizes.half_columns)
     return transformer
 
 

@@ -97,7 +97,8 @@ def write_clip(
         video.codec_context.thread_count = 1
         if codec in ("libx264", "libx265"):
             quiet = {"x265-params": f"log-level=none:pools=1:frame-threads=1:bframes={b_frames}:keyint={key_every}"}
-            video.options = {"crf": "12", "preset": "veryfast", **(quiet if codec == "libx265" else {})}
+            same = {"x264-params": "mbtree=0"}  # with it, equal frames may give other bytes, and so other ids
+            video.options = {"crf": "12", "preset": "veryfast", **(quiet if codec == "libx265" else same)}
         sound = file.add_stream("aac", rate=16_000, layout="mono") if audio else None
         for picture, time_s in zip(stored, times, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
