@@ -50,7 +50,7 @@ class Cache:
         """Return the path of a copy of what lies at `place` (an address or URL), fetching it if need be.
 
         `fetch` writes it to the path that it is given. The path stays good while it is among the last `HELD` that this
-        process asked for.
+        process asked for, and these are no more than half the limit.
 
         Raises:
             CacheDamaged: what was fetched does not have the SHA-256 that was wanted.
@@ -121,9 +121,12 @@ class Cache:
             return False
         self._held.move_to_end(path)
         os.utime(path)
-        while len(self._held) > HELD:
-            os.close(self._held.popitem(last=False)[1])
+        while len(self._held) > HELD or (len(self._held) > 1 and self._held_bytes() > self.limit_bytes / 2):
+            os.close(self._held.popitem(last=False)[1])  # large files may be the limit before they are many
         return True
+
+    def _held_bytes(self) -> int:
+        return sum(os.fstat(file).st_size for file in self._held.values())
 
     def _make_room(self, added_bytes: int) -> None:
         """Evict, if this process has added so much since it last counted that the limit may be reached."""

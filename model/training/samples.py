@@ -34,7 +34,7 @@ def samples(
 
     `blank` is what "nothing" looked like in training (`Augment.blank`).
     """
-    plain = Augment(bone_share=0.0, drop_driving=0.0, drop_reference=0.0, blank=blank)
+    plain = Augment(bone_share=0.0, nudge_share=0.0, drop_driving=0.0, drop_reference=0.0, blank=blank)
     made = [example(clips.clip(n), geometry, plain, np.random.default_rng(0)) for n in numbers]
     device = next(backbone.transformer.parameters()).device
     wanted = torch.cat([each.wanted for each in made]).to(device)

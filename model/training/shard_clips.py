@@ -21,13 +21,13 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.decoding import FileReader, MediaError, frames_on_screen
+from manifests.decoding import FileReader, MediaError
 from manifests.errors import NoSpaceError, UserError, is_full
 from manifests.media import Picture
-from manifests.segments import frames_in
 from manifests.shards.plan import Bucket
 from model.framing import Framing, framing_of
 from model.geometry import Geometry
+from model.pacing import frames_at
 from model.skeleton import POINTS, Pixels, Points
 from model.training.clips import Clip
 from model.training.driving_video import DrivingAugment, Variation, drawn
@@ -90,12 +90,9 @@ def window_of(bucket: Bucket, geometry: Geometry, reference: ReferenceFrame, rng
     `first` makes the window's first frame the reference. `other` takes one that the window does not show, or, of a film
     that has no more, one after the first.
     """
-    duration_s = bucket.frames / bucket.fps
-    count = frames_in(0.0, duration_s, geometry.fps)
-    times_s = np.arange(bucket.frames) / bucket.fps
-    on_screen = frames_on_screen(times_s, duration_s, 0.0, geometry.fps, count)
+    on_screen = frames_at(bucket.frames, bucket.fps, geometry.fps)
     where, which = rng.random(2)
-    start = int(where * (count - geometry.frames + 1))
+    start = int(where * (len(on_screen) - geometry.frames + 1))
     shown = on_screen[start : start + geometry.frames]
     if reference == "first":
         return Window(shown, int(shown[0]))
@@ -188,7 +185,7 @@ class ShardClips:
         points, (frames, _) = _points(stored), _film(stored, "target.mp4", window)
         framing = self._framing(frames)
         fitted = np.stack([framing.fitted(frame) for frame in frames])
-        skeleton = _moved(points[window.shown], framing, frames.shape[2])
+        skeleton = framing.points(points[window.shown], *frames.shape[1:3]).astype(np.float32)
         return Clip(fitted, skeleton, np.ones(fitted.shape[:3], bool), _motion(stored))
 
     def _driven(self, stored: Stored, window: Window, variation: Variation, forward: bool) -> DrivenClip:
@@ -271,13 +268,6 @@ def _tried(stored: Stored, ending: str, read: Callable[[], T], path: str = "") -
         detail = error.detail if isinstance(error, MediaError) else str(error)
         said = " ".join(detail.split()).replace(f"{os.path.dirname(path)}/", "") if path else " ".join(detail.split())
         raise BrokenSample(stored.name, f"{ending}: {said}") from error
-
-
-def _moved(points: Points, framing: Framing, width_px: int) -> Points:
-    """Return points of a picture `width_px` wide where they lie in its frame; unseen ones stay (0, 0, 0)."""
-    seen = points[..., 2:] > 0
-    at = points[..., :2] * (framing.width_px / width_px) + (framing.left_px, framing.top_px)
-    return np.concatenate([np.where(seen, at, 0), points[..., 2:]], axis=-1).astype(np.float32)
 
 
 def _motion(stored: Stored) -> str:

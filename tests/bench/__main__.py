@@ -18,6 +18,7 @@ PARTS = {
     "filter_teacher": "The filter on what the teacher draws",
     "judge": "The judge and its server",
     "pack": "Shards",
+    "reader": "Reading shards",
     "teacher": "The embedded teacher",
 }
 HEAD = """# Benchmarks

@@ -96,6 +96,13 @@ def test_a_process_holds_no_more_than_its_last_files(tmp_path):
     assert len(os.listdir("/proc/self/fd")) <= before
 
 
+def test_large_files_that_a_process_used_last_leave_room_for_others(tmp_path):
+    far, cache = Far(), Cache(tmp_path, limit_bytes=10 * MB)
+    for number in range(30):
+        far.through(cache, f"n{number}")
+        assert sum(path.stat().st_size for path in kept(tmp_path)) <= 10.2 * MB
+
+
 @pytest.mark.parametrize("damage", [b"", b"half", b"x" * MB])
 def test_a_damaged_copy_is_fetched_anew(tmp_path, damage):
     far = Far()
