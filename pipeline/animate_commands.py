@@ -44,6 +44,7 @@ class _Size(click.ParamType[Any]):
 @click.argument("out", type=_file)
 @click.option("--reference", required=True, type=_file, help="The picture: who is to move, and where.")
 @click.option("--driving", type=_file, help="The clip: what they are to do.")
+@click.option("--rgb", is_flag=True, help="The clip itself drives, no skeleton: for models of stage two.")
 @click.option(
     "--backbone", default="tiny", show_default=True, help="tiny, wan-i2v, or one of your own: my_package.mine:Base."
 )
@@ -106,13 +107,15 @@ def animate(
     bodydouble animate --reference picture.png --driving clip.mp4 --audio --sheet out.png out.mp4
     bodydouble animate --reference two.png --driving dance.mp4 --people 2 out.mp4
     bodydouble animate --reference picture.png --skeleton-file pose.npy --skeleton-fps 30 out.mp4
+    bodydouble animate --reference dog.png --driving cat.mp4 --rgb --lora end_to_end/ out.mp4
     bodydouble animate --reference photo.jpg --driving clip.mp4 --backbone wan-i2v --weights Wan2.1-I2V-14B-480P \\
         --lora pose_lora/ --guidance-text 5 out.mp4
 
     Nothing is fetched. The whole picture is fitted into the backbone's size, what is transparent on grey, and the
     result shows what the picture shows, at that size. The skeleton is placed by the box that holds it over the whole
     clip, and its bones keep their lengths, as in training: where the person stands in the clip does not matter, and
-    the model is trained to take the build from the picture.
+    the model is trained to take the build from the picture. With --rgb no pose estimator looks at the clip: whatever
+    moves in it drives, which a model of stage two has learned to follow (`bodydouble train`, strategy rgb_driven).
 
     A clip that is longer than the backbone's window is made in windows that share about a quarter of their frames.
     Each begins with the reference; the shared part is made once, and given to the next window as known; in the shared
@@ -125,7 +128,8 @@ def animate(
     The file says in its comment that it is synthetic, which model made it, and of what. It is whole or not there.
     """
     from model.sampler import Guidance
-    from pipeline.animating import Order, animate_files
+    from pipeline.animate_order import Order
+    from pipeline.animating import animate_files
 
     order = Order(
         out=out, skeleton_sets=_fields(sets), guidance=Guidance(guidance_text, guidance_driving), **given

@@ -81,6 +81,18 @@ class _Watched:
             self.told("look for people", done, self.clip.frames)
 
 
+def read_clip(clip: Clip) -> Iterator[Pixels]:
+    """Give the frames of a clip in order, uint8 `[t, h, w, 3]`.
+
+    Raises:
+        MotionError: they cannot be decoded.
+    """
+    try:
+        yield from clip.chunks()
+    except MediaError as error:
+        raise MotionError(f"{clip.path} cannot drive anything: {error.detail}") from error
+
+
 def facts_of(path: Path) -> FilmFacts:
     """Return what a clip is, found in a process of its own: a decoder may crash.
 
@@ -119,7 +131,7 @@ def motion_of_clip(path: Path, facts: FilmFacts, fps: float, config: SkeletonCon
     """
     own_fps = rate_of(facts)
     frames = frames_in(0.0, facts.file_duration_s, fps)
-    _check_length(path, frames, facts.file_duration_s, fps)
+    check_length(path, frames, facts.file_duration_s, fps)
     stage = _made(Skeleton, config)
     try:
         (row,) = stage([{"source": _Watched(Clip(str(path), 0.0, fps, frames), told)}])
@@ -151,7 +163,7 @@ def motion_of_file(path: Path, own_fps: float, fps: float) -> Motion:
         raise MotionError(f"nobody can be followed in {path}: all scores are 0")
     duration_s = len(points) / own_fps
     frames = frames_in(0.0, duration_s, fps)
-    _check_length(path, frames, duration_s, fps)
+    check_length(path, frames, duration_s, fps)
     return Motion(paced(points, own_fps, fps), fps, len(points), own_fps, path.name)
 
 
@@ -200,7 +212,12 @@ def _made(stage: type[Skeleton], config: SkeletonConfig) -> Skeleton:
         raise MotionError(str(error)) from error
 
 
-def _check_length(path: Path, frames: int, duration_s: float, fps: float) -> None:
+def check_length(path: Path, frames: int, duration_s: float, fps: float) -> None:
+    """Refuse what has no two frames at a backbone's rate.
+
+    Raises:
+        MotionError: with its length.
+    """
     if frames < 2:
         raise MotionError(
             f"{path} lasts {duration_s:.3f} s, {frames} frame at the backbone's {fps:g} a second, and one frame is no "

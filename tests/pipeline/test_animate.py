@@ -30,7 +30,8 @@ from model.geometry import Geometry
 from model.skeleton import BODY, POINTS, Pixels, Points
 from model.training.examples import driving_frames
 from pipeline.__main__ import main
-from pipeline.animating import Order, geometry_of
+from pipeline.animate_order import Order
+from pipeline.animating import geometry_of
 from pipeline.driving_motion import facts_of, motion_of_clip, skeleton_config
 from stages.reference_figures import ReferenceFigures
 from stages.skeleton import SkeletonConfig
@@ -102,6 +103,36 @@ def drawn(skeleton: Points, own_fps: float, width: int = SIDE, height: int = SID
 def shown(driving: Pixels, frames: int, fps: int) -> Pixels:
     """Return the driving frame that is on screen at each frame of the result."""
     return driving[[int(Fraction(j, fps) * FPS) for j in range(frames)]]
+
+
+@pytest.mark.parametrize(("frames", "fps", "width", "height"), [(60, 25, 32, 32), (30, 30, 64, 32), (9, 12, 32, 64)])
+def test_a_raw_clip_drives_whole_and_frame_for_frame(
+    tmp_path: Path, frames: int, fps: int, width: int, height: int
+) -> None:
+    film = write_clip(tmp_path / "clip.mp4", stamped(frames, width, height), fps=fps)
+    call(
+        tmp_path / "out.mp4", "--reference", picture(tmp_path / "a.png"), "--driving", film, "--rgb", "--steps", 2,
+        "--sheet", tmp_path / "out.png", *LOSSLESS,
+    )  # fmt: skip
+    made = read_mp4(tmp_path / "out.mp4")
+    assert (len(made.frames), made.fps) == (frames, fps)
+    framing, seen = framing_of(np.zeros((height, width, 3), np.uint8), SIDE, SIDE), read_mp4(film).frames
+    at = [int(Fraction(i, FPS) * fps) for i in range(-(-frames * FPS // fps))]
+    wanted = shown(np.stack([framing.fitted(seen[i]) for i in at]), frames, fps)
+    np.testing.assert_array_equal(made.frames, stored(tmp_path / "truth.mp4", wanted, fps))
+    assert len(np.unique(wanted.reshape(frames, -1), axis=0)) > frames // 6
+    comment = json.loads(av.open(str(tmp_path / "out.mp4")).metadata["comment"])
+    assert (comment["driven_by"], comment["people"]) == ("video", None)
+
+
+@pytest.mark.parametrize("more", [("--people", 2), ("--figures", 1), ("--skeleton-file", "pose.npy")])
+def test_a_raw_clip_follows_nobody_in_particular(tmp_path: Path, more: tuple[object, ...]) -> None:
+    film = write_clip(tmp_path / "clip.mp4", stamped(9, 32, 32), fps=12)
+    said = refused(
+        tmp_path, "--reference", picture(tmp_path / "a.png"), "--driving", film, "--rgb", *more, *LOSSLESS
+    )  # fmt: skip
+    assert said.startswith("--rgb lets the clip itself drive")
+    assert "name a clip by --driving" in refused(tmp_path, "--reference", tmp_path / "a.png", "--rgb", *LOSSLESS)
 
 
 @pytest.mark.parametrize(("frames", "fps"), [(60, 25), (30, 30), (9, 12), (20, 10), (90, 60)])
@@ -491,7 +522,7 @@ def test_what_mediapipe_sees_of_a_figure_drives_as_its_true_skeleton_would(tmp_p
     from manifests.theatre.cast import draw
     from manifests.theatre.scene import render
 
-    seen = render(draw(0, 3, "train", "easy"), 8, FPS, 288, 288)  # a person who talks with the hands, from the front
+    seen = render(draw(0, 7, "train", "easy"), 8, FPS, 288, 288)  # a person whose arms move far
     clip = write_clip(tmp_path / "clip.mp4", seen.frames, fps=FPS)
     motion = motion_of_clip(clip, facts_of(clip), FPS, skeleton_config("mediapipe", {}, None), lambda *_: None)
     assert motion.skeleton.shape == (8, 1, POINTS, 3)
@@ -503,7 +534,7 @@ def test_what_mediapipe_sees_of_a_figure_drives_as_its_true_skeleton_would(tmp_p
     apart_px = np.hypot(*(placed - truth)[both][:, :2].T)
     assert both[:, :, BODY].mean() > 0.8
     assert np.median(apart_px) < 2  # of 64
-    assert np.median(np.hypot(*(placed - truth[::-1])[both & both[::-1]][:, :2].T)) > 1.2 * np.median(apart_px)
+    assert np.median(np.hypot(*(placed - truth[::-1])[both & both[::-1]][:, :2].T)) > 1.5 * np.median(apart_px)
 
 
 FULL = """

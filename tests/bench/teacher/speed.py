@@ -15,7 +15,8 @@ from manifests.theatre.scene import render
 from model.animate import Animator
 from model.training.examples import pixels
 from model.windows import animate_windows
-from pipeline.animating import Order, animate_files
+from pipeline.animate_order import Order
+from pipeline.animating import animate_files
 from tests.bench.teacher.cases import Case, crossing, rendered, staged
 from tests.bench.teacher.drawing import BATCH, DEFAULT_STEPS, Teacher
 from tests.bench.teacher.rows import Measured, plain, progress
