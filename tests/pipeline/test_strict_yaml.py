@@ -15,8 +15,11 @@ from pipeline.strict_yaml import ConfigError, read, validate
 
 CONFIGS = Path(__file__).parents[2] / "pipeline" / "configs"
 READERS: dict[str, Callable[[Path], Any]] = {
+    "cluster.yaml": config.load,
+    "cluster_stage_two.yaml": lambda path: train.load(path, []),
     "demo.yaml": config.load,
     "pairs.yaml": config.load,
+    "stage_two.yaml": lambda path: train.load(path, []),
     "teacher.yaml": lambda path: train.load(path, []),
     "vae.yaml": lambda path: train_vae.load(path, []),
 }
