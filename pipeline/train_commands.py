@@ -97,6 +97,41 @@ def train_vae(config: Path, sets: tuple[str, ...], prepare: bool, part: str, as_
         raise SystemExit(1)
 
 
+@click.command("train-pose", short_help="Train the small pose estimator for small drawn figures.")
+@_config
+@_set
+@_prepare
+@_part
+@json_option
+def train_pose(config: Path, sets: tuple[str, ...], prepare: bool, part: str, as_json: bool) -> None:
+    """Train a small pose estimator on theatre, measure it on held-out figures, and say whether it is good enough.
+
+    \b
+    bodydouble train-pose pipeline/configs/pose.yaml
+    bodydouble train-pose pipeline/configs/pose.yaml --prepare --part 1/2
+
+    Writes pose/, measured.json and sheet.png into the config's folder. Exit code 1: not accepted.
+    """
+    share = _share(part, prepare)
+    from pipeline import train_pose as training
+    from pipeline.train import Share
+
+    whole = training.PoseTraining(training.load(config, sets))
+    if prepare:
+        whole.prepare(Share(*share))
+        click.echo("all that the training will read is there")
+        return
+    told = _on_step(whole.run.pose.steps, as_json)
+    verdict = whole.start(lambda step, loss: told({"step": step, "loss": loss}))
+    if as_json:
+        print_json_line(verdict.as_json())
+    said = "accepted" if verdict.accepted else "NOT accepted"
+    found = f"{verdict.near.mean():.3f} of the points of {len(verdict.near)} held-out clips within 0.2 trunks"
+    click.echo(f"{found}; wanted {verdict.accept:g}: {said}", err=as_json)
+    if not verdict.accepted:
+        raise SystemExit(1)
+
+
 def _on_step(steps: int, as_json: bool) -> Callable[[Mapping[str, Any]], None]:
     """Return what prints a step: one JSON line each, or one line of text every fifty steps."""
 

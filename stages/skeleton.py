@@ -22,7 +22,11 @@ from stages.stage import Reject, Row, Stage, StageConfig
 from stages.tracking import Box
 from stages.weights import WeightsError, seal
 
-ADAPTERS: Final = {"mediapipe": "stages.skeleton_mediapipe:MediaPipe", "dwpose": "stages.skeleton_dwpose:DWPose"}
+ADAPTERS: Final = {
+    "mediapipe": "stages.skeleton_mediapipe:MediaPipe",
+    "dwpose": "stages.skeleton_dwpose:DWPose",
+    "theatre": "stages.skeleton_theatre:TheatrePose",
+}
 _DWPOSE: Final = ("dwpose", ADAPTERS["dwpose"])
 DWPOSE_WEIGHTS: Final = {  # what it is -> the fields that name the file and its SHA-256
     "detector": ("detector_weights", "detector_sha256"),

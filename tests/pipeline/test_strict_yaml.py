@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from manifests.errors import UserError
-from pipeline import config, train, train_vae
+from pipeline import config, train, train_pose, train_vae
 from pipeline.strict_yaml import ConfigError, read, validate
 
 CONFIGS = Path(__file__).parents[2] / "pipeline" / "configs"
@@ -19,6 +19,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "cluster_stage_two.yaml": lambda path: train.load(path, []),
     "demo.yaml": config.load,
     "pairs.yaml": config.load,
+    "pose.yaml": lambda path: train_pose.load(path, []),
     "stage_two.yaml": lambda path: train.load(path, []),
     "teacher.yaml": lambda path: train.load(path, []),
     "vae.yaml": lambda path: train_vae.load(path, []),
