@@ -15,18 +15,20 @@ try:
     from pipeline.manifest_commands import manifest
     from pipeline.pack_commands import pack, verify
     from pipeline.pair_commands import pair, whatif
+    from pipeline.report_command import report
     from pipeline.run_commands import funnel, plan, run
     from pipeline.status_command import status
     from pipeline.takedown_commands import forget, impact
     from pipeline.terminal import json_option
-    from pipeline.train_commands import train, train_vae
+    from pipeline.train_commands import train, train_pose, train_vae
 except KeyboardInterrupt:  # in the first tenths of a second there is nothing to stop yet
     sys.exit(130)
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 ORDER = (
-    "import", "manifest", "config", "pair", "plan", "run", "status", "funnel", "quarantine", "requeue", "trace", "look",
-    "whatif", "pack", "verify", "impact", "forget", "train-vae", "train", "animate", "demo",
+    "import", "manifest", "config", "pair", "plan", "run", "status", "funnel", "report", "quarantine", "requeue",
+    "trace", "look", "whatif", "pack", "verify", "impact", "forget", "train-vae", "train-pose", "train",
+    "animate", "demo",
 )  # fmt: skip
 
 
@@ -58,6 +60,7 @@ def main() -> None:
     bodydouble run run.yaml                               do it; kill it, run it again: nothing is lost
     bodydouble status --root run.yaml                     how far it is, from any machine
     bodydouble funnel run.yaml                            why so few survived
+    bodydouble report run.yaml                            one page: numbers, films, and what to do next
     bodydouble animate --reference picture.png --driving clip.mp4 out.mp4
     """
 
@@ -67,12 +70,13 @@ manifest.short_help = "See what is in the tables; freeze and compare versions."
 main.add_command(import_, "import")
 main.add_command(train)
 main.add_command(train_vae)
+main.add_command(train_pose)
 main.add_command(animate)
 main.add_command(pack)
 main.add_command(verify)
 main.add_command(impact)
 main.add_command(forget)
-for _command in (manifest, config, pair, plan, run, status, funnel, quarantine, requeue, trace, look, whatif):
+for _command in (manifest, config, pair, plan, run, status, funnel, report, quarantine, requeue, trace, look, whatif):
     main.add_command(_command)
 
 
@@ -80,9 +84,9 @@ for _command in (manifest, config, pair, plan, run, status, funnel, quarantine, 
 @click.option("--folder", default="runs/demo", show_default=True, type=click.Path(file_okay=False), help="Where to.")
 @json_option
 def demo(folder: str, as_json: bool) -> None:
-    """Real clips to skeletons that can be looked at, in one go.
+    """The whole way on real clips, in one go: skeletons, pairs, pseudo videos, verdicts, shards, stage two, a report.
 
-    Fetch the demo's clips, import them, run to skeletons, and draw what was found.
+    Killed at any moment, the same command goes on.
 
     \b
     bodydouble demo

@@ -28,7 +28,10 @@ from pipeline.inspecting import find
 TABLES_OF_ROWS: Final = ("sources", "characters")
 _MARKS_OF_TRAINING: Final = (READING, "metrics.jsonl", "checkpoints")
 _DEPTH: Final = 3  # folders below the one that is named
+_HEAD_BYTES: Final = 1000  # in which a report says that it is one
 _LARGEST_PAGE: Final = 50_000_000  # bytes; what is larger is no page for people
+REPORT_MARK: Final = '<meta name="generator" content="bodydouble report">'
+"""What every page by `report` says in its head. Such a page shows pictures of many, and not all of them by name."""
 _PAGES: Final = (".json", ".jsonl", ".yaml", ".yml", ".txt", ".md", ".csv", ".html")
 _FLAT: Final = ("runs", "recipes", "keep", "look", "reports")  # folders of a root that is a URL
 
@@ -194,7 +197,7 @@ def _labels(files: Files, rows: frozenset[str]) -> Iterator[tuple[str, int]]:
 
 
 def pages_naming(files: Files, tokens: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-    """Give the pages under a root that name one of these words: their place, and their bytes.
+    """Give the pages under a root that name one of these words, and every report: their place, and their bytes.
 
     Of a file that names it in its own name (a picture by `look`) there are no bytes: all of it is about the row.
     Tables, artifacts and shards are not looked at: they are followed by other ways.
@@ -208,7 +211,8 @@ def pages_naming(files: Files, tokens: Iterable[str]) -> Iterator[tuple[str, byt
             yield place, None
         elif place.endswith(_PAGES):
             data = files.read(place)
-            if len(data) <= _LARGEST_PAGE and any(word.encode() in data for word in words):
+            is_report = REPORT_MARK.encode() in data[:_HEAD_BYTES]
+            if is_report or (len(data) <= _LARGEST_PAGE and any(word.encode() in data for word in words)):
                 yield place, data
 
 

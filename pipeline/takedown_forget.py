@@ -190,7 +190,7 @@ class _Forgetting:
         for labels in self.found.labels:
             path, _, count = labels.rpartition(": ")
             yield f"labels that name its pairs were left: {path}, {count} lines"
-        yield "shards, artifacts and tables that were copied elsewhere, backups, and caches of other machines"
+        yield "shards, artifacts, tables and reports that lie elsewhere, backups, and caches of other machines"
 
 
 def _chunks(values: Iterable[str]) -> Iterator[list[str]]:
