@@ -181,7 +181,9 @@ def _axis_x(ticks: Sequence[float], x: Any, floor: float) -> str:
     parts = [f'<line class="axis" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{floor}" y2="{floor}"/>']
     for tick in ticks:
         parts.append(f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{floor}" y2="{floor + 4}"/>')
-        parts.append(f'<text x="{x(tick):.1f}" y="{floor + 16}" text-anchor="middle">{said(tick)}</text>')
+        anchor = "end" if x(tick) > WIDTH - _RIGHT - 8 else "middle"  # what would stand over the edge is cut off
+        at = x(tick) + (6 if anchor == "end" else 0)
+        parts.append(f'<text x="{at:.1f}" y="{floor + 16}" text-anchor="{anchor}">{said(tick)}</text>')
     return "".join(parts)
 
 

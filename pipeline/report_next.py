@@ -53,7 +53,7 @@ def _imports(counts: Funnel, yaml: str, root: str) -> Found:
 def _run(report: Mapping[str, Any], counts: Funnel, yaml: str) -> Found:
     """Rows that wait for a run."""
     pending = {track: sum(line.pending for line in lines) for track, lines in counts.items()}
-    told = ", ".join(f"{number:,} {track}" for track, number in pending.items() if number)
+    told = ", ".join(_count(number, track[:-1]) for track, number in pending.items() if number)
     if report["state"]["lives"]:
         yield (
             f"A run is going on{f'; {told} are still on their way' if told else ''}.",
@@ -137,7 +137,7 @@ def _limits(report: Mapping[str, Any], yaml: str) -> Found:
     strictest = max(pairs["limits"], key=lambda line: line["alone"])
     if strictest["alone"]:
         score, side = strictest["score"], strictest["side"]
-        say = f"The limit on {score} alone drops {strictest['alone']:,} pairs that all others would keep."
+        say = f"The limit on {score} alone drops {_count(strictest['alone'], 'pair')} that all others would keep."
     else:
         strictest = max(pairs["limits"], key=lambda line: line["beyond"])
         score, side = strictest["score"], strictest["side"]
@@ -151,8 +151,11 @@ def _shards(report: Mapping[str, Any], yaml: str) -> Found:
     """Kept pairs that are in no shard."""
     shards = report["shards"]
     if shards["problem"] is None and shards["missing"]:
-        missing = f"{shards['missing']:,} of {shards['planned']:,} shards are not written yet"
-        yield f"{shards['samples']:,} samples are ready, and {missing}.", f"bodydouble pack {yaml}"
+        missing = f"{shards['missing']:,} of {shards['planned']:,}"
+        yield (
+            f"{_count(shards['samples'], 'sample')} ready to be packed; shards still to be written: {missing}.",
+            f"bodydouble pack {yaml}",
+        )
 
 
 def _training(report: Mapping[str, Any]) -> Found:
@@ -166,6 +169,10 @@ def _training(report: Mapping[str, Any]) -> Found:
                 + shlex.quote(f"data.cuts={json.dumps([{'root': report['root'], 'cut': shards['cut']}])}")
             ),
         )
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'s' * (number != 1)}"
 
 
 def _quoted(clause: str) -> str:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from manifests.ledger import Results
 from manifests.store import Artifact
 from manifests.verdicts import Limit
-from pipeline.plan import TrackPlan
 from pipeline.report_numbers import SIDES, Floats, Numbers
 
 GROUPS: Final = ("best", "worst", "borderline", "random")
@@ -95,12 +94,19 @@ def shown_pairs(found: Numbers, films: int, seed: int) -> tuple[list[Shown], dic
     how = {"order": meaning, "seed": seed, "finished": int(found.finished.sum())}
     places = [place for _, place in chosen]
     couples = found.pairs.take(pa.array(places, pa.int64())).to_pylist()
-    made = [_made(found, "pairs", place) for place in places]
     rows = {side: _rows(found, side, [each[side] for each in couples]) for side in SIDES}
+    ids = found.plans["sources"].rows["id"].combine_chunks()
+    sources = pc.index_in(pa.array([each["source"] for each in couples], pa.string()), value_set=ids).to_pylist()
+    made = _Made(found, places, [place for place in sources if place is not None])
     shown = []
-    for (group, place), couple, (columns, artifacts) in zip(chosen, couples, made, strict=True):
+    for (group, place), couple, of_source in zip(chosen, couples, sources, strict=True):
+        if any(couple[side] not in rows[side] for side in SIDES):
+            continue  # it is being forgotten this very moment, and then the page is not kept
         source, character = (rows[side][couple[side]] for side in SIDES)
-        skeleton = _of_member(found, "sources", couple["source"])
+        columns, artifacts = made.by("pairs", place)
+        if of_source is not None:
+            of_clip = made.by("sources", of_source)[1]
+            artifacts = {name: of_clip[name] for name in ("skeleton",) if name in of_clip} | artifacts
         numbers = {name: _number(values[place]) for name, values in found.all_scores.items()}
         facts = {
             "group": group, "id": couple["id"], "kept": bool(found.kept[place]), "margin": _number(margin[place]),
@@ -109,7 +115,7 @@ def shown_pairs(found: Numbers, films: int, seed: int) -> tuple[list[Shown], dic
             "source": {name: source[name] for name in (*_SAID, "fps", "frames")},
             "character": {name: character[name] for name in _SAID},
         }  # fmt: skip
-        shown.append(Shown(facts, source, character, {**skeleton, **artifacts}))
+        shown.append(Shown(facts, source, character, artifacts))
     return shown, how
 
 
@@ -117,26 +123,27 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _made(found: Numbers, track: str, place: int) -> tuple[dict[str, Any], dict[str, Artifact]]:
-    """Return what the stages of a track made of one row: columns, and artifacts."""
-    plan: TrackPlan = found.plans[track]
-    keys = [of_stage[place] for of_stage in plan.keys]
-    results = Results(found.tables, keys)
-    columns: dict[str, Any] = {}
-    artifacts: dict[str, Artifact] = {}
-    for key in keys:
-        if key in results:
-            values, records = results[key]
-            columns |= values
-            artifacts |= {record["column"]: Artifact(**record) for record in records}
-    return columns, artifacts
+class _Made:
+    """What stages made of some pairs and some sources, gathered in one pass over the log."""
 
+    def __init__(self, found: Numbers, pairs: Sequence[int], sources: Sequence[int]) -> None:
+        self._plans = found.plans
+        wanted = [("pairs", place) for place in pairs] + [("sources", place) for place in sources]
+        self._results = Results(found.tables, (key for each in wanted for key in self._keys(*each)))
 
-def _of_member(found: Numbers, track: str, item: str) -> dict[str, Artifact]:
-    """Return the skeleton of a member, if it is there."""
-    place = pc.index(found.plans[track].rows["id"], item).as_py()
-    artifacts = _made(found, track, place)[1] if place >= 0 else {}
-    return {"skeleton": artifacts["skeleton"]} if "skeleton" in artifacts else {}
+    def _keys(self, track: str, place: int) -> list[str]:
+        return [of_stage[place] for of_stage in self._plans[track].keys]
+
+    def by(self, track: str, place: int) -> tuple[dict[str, Any], dict[str, Artifact]]:
+        """Return what the stages of a track made of one row: columns, and artifacts."""
+        columns: dict[str, Any] = {}
+        artifacts: dict[str, Artifact] = {}
+        for key in self._keys(track, place):
+            if key in self._results:
+                values, records = self._results[key]
+                columns |= values
+                artifacts |= {record["column"]: Artifact(**record) for record in records}
+        return columns, artifacts
 
 
 def _rows(found: Numbers, side: str, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

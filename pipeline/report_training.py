@@ -92,11 +92,12 @@ def _loss_lines(steps: Sequence[dict[str, Any]]) -> list[Line]:
     """Return the loss as it was written, and its running mean."""
     x, y = np.array([line["step"] for line in steps], float), np.array([line["loss"] for line in steps], float)
     over = max(1, len(y) // 30)
-    smooth = np.convolve(np.pad(y, (over - 1, 0), mode="edge"), np.full(over, 1 / over), "valid")
+    sums, places = np.cumsum(np.pad(y, (1, 0))), np.arange(1, len(y) + 1)
+    smooth = (sums[places] - sums[np.maximum(places - over, 0)]) / np.minimum(places, over)
     chosen = np.unique(np.linspace(0, len(x) - 1, min(_POINTS, len(x))).astype(int))
     lines = [Line("each logged step", x[chosen].tolist(), y[chosen].tolist(), "faint")]
     if over > 1:
-        lines.append(Line(f"mean of {over} of them", x[chosen].tolist(), smooth[chosen].tolist(), "one"))
+        lines.append(Line(f"mean of the last {over}", x[chosen].tolist(), smooth[chosen].tolist(), "one"))
     return lines
 
 

@@ -1,6 +1,7 @@
 """A report: its numbers against counts made by hand, what it does on roots half-way, and what it never does."""
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -93,11 +94,21 @@ def made(tmp_path_factory):
     return pack_samples.make(tmp_path_factory.mktemp("made"))
 
 
+def copied(made, folder):
+    shutil.copytree(made.root, folder / "root")
+    config = made.config | {"root": str(folder / "root"), "keep": KEEP}
+    return pack_samples.Small(folder / "root", made.sources, made.characters, made.pairs, config)
+
+
 @pytest.fixture
 def small(made, tmp_path):
-    shutil.copytree(made.root, tmp_path / "root")
-    config = made.config | {"root": str(tmp_path / "root"), "keep": KEEP}
-    return pack_samples.Small(tmp_path / "root", made.sources, made.characters, made.pairs, config)
+    return copied(made, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def steady(made, tmp_path_factory):
+    """A root that no test changes."""
+    return copied(made, tmp_path_factory.mktemp("steady"))
 
 
 def report(small, path, *words, code=0):
@@ -106,9 +117,9 @@ def report(small, path, *words, code=0):
     return found.output
 
 
-@pytest.fixture
-def told(small, tmp_path):
-    return json.loads(report(small, tmp_path / "run.yaml", "--json"))
+@pytest.fixture(scope="module")
+def told(steady):
+    return json.loads(report(steady, steady.root.parent / "run.yaml", "--json"))
 
 
 def page_of(told) -> Page:
@@ -120,8 +131,8 @@ def kept_by_hand(small) -> set[int]:
     return {n for n in range(len(small.pairs)) if n / 10 >= 0.35 and 1 + n % 5 >= 2}
 
 
-def test_its_numbers_are_those_counted_by_hand_out_of_the_ledger(small, told):
-    kept = kept_by_hand(small)
+def test_its_numbers_are_those_counted_by_hand_out_of_the_ledger(steady, told):
+    kept = kept_by_hand(steady)
     pairs = told["pairs"]
     assert (pairs["usable"], pairs["finished"], pairs["kept"]) == (12, 12, len(kept))
     low = [n for n in range(12) if n / 10 < 0.35]
@@ -131,16 +142,16 @@ def test_its_numbers_are_those_counted_by_hand_out_of_the_ledger(small, told):
     }
     outcomes = Counter(
         (row["track"], row["stage"])
-        for row in Tables(small.root).read("outcomes").to_pylist()
+        for row in Tables(steady.root).read("outcomes").to_pylist()
         if row["state"] == "done"
     )
     for track, lines in told["tables"].items():
         for line in lines[1:]:
             assert line["done"] == outcomes[track, line["stage"]]
             assert line["in"] == line["done"] + line["pending"]
-    rows = {row["id"]: row for row in Tables(small.root).read("pairs").to_pylist()}
+    rows = {row["id"]: row for row in Tables(steady.root).read("pairs").to_pylist()}
     for side in ("source", "character"):
-        counted = Counter(rows[small.pairs[n]][side] for n in kept)
+        counted = Counter(rows[steady.pairs[n]][side] for n in kept)
         assert {line["name"]: line["kept"] for line in told["yield"][side]} == {
             name: counted[name] for name in getattr(small, f"{side}s")
         }
@@ -149,7 +160,7 @@ def test_its_numbers_are_those_counted_by_hand_out_of_the_ledger(small, told):
     ]
 
 
-def test_histograms_count_each_pair_once_on_the_right_side_of_the_limit(small, told):
+def test_histograms_count_each_pair_once_on_the_right_side_of_the_limit(steady, told):
     scores = {line["name"]: line for line in told["scores"]}
     assert [line["name"] for line in told["scores"]][:2] == ["motion", "judge.identity"]  # those with a limit
     for name, values in (("motion", [n / 10 for n in range(12)]), ("judge.identity", [1 + n % 5 for n in range(12)])):
@@ -164,7 +175,7 @@ def test_histograms_count_each_pair_once_on_the_right_side_of_the_limit(small, t
         assert beyond == sum(value < limit["value"] for value in values)
 
 
-def test_the_page_says_the_numbers_of_the_json(small, told):
+def test_the_page_says_the_numbers_of_the_json(steady, told):
     page = page_of(told)
     for track, lines in told["tables"].items():
         for line in lines:
@@ -186,8 +197,8 @@ def test_the_page_says_the_numbers_of_the_json(small, told):
     assert all(any(label.startswith(f"{score['name']}: 12 pairs") for label in labels) for score in told["scores"])
 
 
-def test_best_worst_borderline_and_random_pairs_are_what_they_are_called(small, told):
-    numbers = {pair: n for n, pair in enumerate(small.pairs)}
+def test_best_worst_borderline_and_random_pairs_are_what_they_are_called(steady, told):
+    numbers = {pair: n for n, pair in enumerate(steady.pairs)}
     motion, identity = np.arange(12) / 10, 1 + np.arange(12) % 5
     margin = np.minimum((motion - 0.35) / motion.std(), (identity - 2) / identity.std())
     groups: dict[str, list[int]] = {}
@@ -195,7 +206,7 @@ def test_best_worst_borderline_and_random_pairs_are_what_they_are_called(small, 
         number = numbers[pair["id"]]
         groups.setdefault(pair["group"], []).append(number)
         assert pair["margin"] == pytest.approx(margin[number])
-        assert pair["kept"] == (number in kept_by_hand(small))
+        assert pair["kept"] == (number in kept_by_hand(steady))
         assert pair["scores"]["motion"] == pytest.approx(number / 10)
         assert pair["texts"]["prompt"] == f"a figure of kind {number}"
         assert (pair["source"]["licence"], pair["source"]["consent"]) == ("CC-BY-4.0", "granted")
@@ -203,11 +214,21 @@ def test_best_worst_borderline_and_random_pairs_are_what_they_are_called(small, 
     assert margin[groups["worst"][0]] == margin.min()
     assert abs(margin[groups["borderline"][0]]) == np.abs(margin).min()
     assert sorted(n for group in groups.values() for n in group) == list(range(12))  # each once: there are 12
-    few = json.loads(report(small, small.root.parent / "run.yaml", "--json", "--films", "4"))
+    few = json.loads(
+        report(
+            steady,
+            steady.root.parent / "run.yaml",
+            "--json",
+            "--films",
+            "4",
+            "-o",
+            str(steady.root.parent / "few.html"),
+        )
+    )
     assert [pair["group"] for pair in few["shown"]["pairs"]] == ["best", "worst", "borderline", "random"]
 
 
-def test_a_pair_shows_its_films_frame_for_frame_in_one_rate(small, told, tmp_path):
+def test_a_pair_shows_its_films_frame_for_frame_in_one_rate(steady, told, tmp_path):
     page = page_of(told)
     films = [attributes for tag, attributes in page.tags if tag == "video"]
     assert len(films) == 3 * 12
@@ -255,6 +276,11 @@ def test_no_text_of_data_becomes_markup_and_nothing_is_asked_for_outside(small, 
             value = attributes.get(name) or "data:"
             assert value.startswith(("data:", "#")), (tag, name, value[:80])
     text = Path(tmp_path / "root/reports/report.html").read_text()
+    (policy,) = [told["content"] for tag, told in page.tags if told.get("http-equiv") == "Content-Security-Policy"]
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{allowed}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:; media-src data:;")
     style = re.search(r"<style>(.*?)</style>", text, re.S)[1]
     assert "url(" not in style
     assert "@import" not in style
@@ -299,7 +325,7 @@ def test_what_next_names_what_is_left_and_its_commands_exist(small, tmp_path):
     settle(run, "pairs", "render", {small.pairs[6]: None}, ledger.REQUEUED)
     told = json.loads(report(small, tmp_path / "run.yaml", "--json"))
     steps = {step["do"].split()[1]: step for step in told["next"] if step["do"]}
-    assert steps["run"]["say"].startswith("Pending: 1 pairs")
+    assert steps["run"]["say"].startswith("Pending: 1 pair.")
     assert steps["quarantine"]["say"] == "In quarantine: 1 (tested 1). Their last words:"
     assert "Most rows were lost to “tested” in pairs, judge: 2 of 12 pairs (17%)." in " ".join(
         s["say"] for s in told["next"]
