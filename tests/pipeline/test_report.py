@@ -153,7 +153,7 @@ def test_its_numbers_are_those_counted_by_hand_out_of_the_ledger(steady, told):
     for side in ("source", "character"):
         counted = Counter(rows[steady.pairs[n]][side] for n in kept)
         assert {line["name"]: line["kept"] for line in told["yield"][side]} == {
-            name: counted[name] for name in getattr(small, f"{side}s")
+            name: counted[name] for name in getattr(steady, f"{side}s")
         }
     assert told["yield"]["character domain"] == [
         {"name": "cartoon", "pairs": 12, "finished": 12, "kept": len(kept), "share": len(kept) / 12}
