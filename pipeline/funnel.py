@@ -1,10 +1,11 @@
 """Why did so few survive: counts by table, stage and outcome, which always add up."""
 
+from collections import Counter
 from typing import Any
 
 from rich.table import Table
 
-from manifests import ledger
+from manifests import ledger, rights
 from manifests.tables import Tables
 from pipeline.config import Run
 from pipeline.plan import StageCount, plan_run
@@ -14,6 +15,26 @@ def funnel(run: Run) -> dict[str, list[StageCount]]:
     """Return track -> its lines, import first. In each line `entered` is the sum of the other numbers."""
     tables = Tables(run.config.root)
     return {plan.track: plan.counts for plan in plan_run(run, tables, ledger.fold(tables))}
+
+
+def kept_out(run: Run) -> dict[str, Counter[str]]:
+    """Return table -> why rows of it may be in no pair, by what was said of them: `no_consent` 3. Empty where a run
+    makes no pairs."""
+    if not run.tracks["pairs"]:
+        return {}
+    tables, pairs = Tables(run.config.root), run.config.pairs
+    found = {}
+    for track in ("sources", "characters"):
+        rows = tables.read(track, columns=[*rights.COLUMNS], where="reject IS NULL").to_pylist()
+        against = (rights.objection(row, pairs.reject_tags, pairs.allow_unknown_licence) for row in rows)
+        found[track] = Counter(why[0] for why in against if why is not None)
+    return {track: counted for track, counted in found.items() if counted}
+
+
+def kept_out_sentence(kept: dict[str, Counter[str]]) -> str:
+    """Return what `kept_out` found as a person reads it; empty if it is nothing."""
+    said = (f"{track} {', '.join(f'{why} {n}' for why, n in counted.most_common())}" for track, counted in kept.items())
+    return f"in no pair, by what was said of them: {'; '.join(said)}" if kept else ""
 
 
 def as_json(counts: dict[str, list[StageCount]]) -> dict[str, Any]:

@@ -205,7 +205,8 @@ def _print_changes(changes: list[dict[str, list[str]]], config: str, other: str,
 def funnel(config: str, sets: tuple[str, ...], as_json: bool) -> None:
     """Count what went into each stage, and what became of it.
 
-    `in` is always the sum of the other numbers.
+    `in` is always the sum of the other numbers. Rows that may be in no pair, for their licence, consent or tags, are
+    counted below.
 
     \b
     bodydouble funnel run.yaml
@@ -215,5 +216,11 @@ def funnel(config: str, sets: tuple[str, ...], as_json: bool) -> None:
     from pipeline.config import load
 
     loaded = load(config, sets)
-    _print_funnel(funnels.funnel(loaded), as_json)
+    counts, kept_out = funnels.funnel(loaded), funnels.kept_out(loaded)
+    if as_json:
+        print_json(funnels.as_json(counts) | {"kept_out": kept_out})
+    else:
+        print_table(funnels.as_table(counts))
+        if kept_out:
+            click.echo(funnels.kept_out_sentence(kept_out))
     say_if_nothing_was_imported(loaded.config.root)
