@@ -84,7 +84,9 @@ for _command in (manifest, config, pair, plan, run, status, funnel, report, quar
 @click.option("--folder", default="runs/demo", show_default=True, type=click.Path(file_okay=False), help="Where to.")
 @json_option
 def demo(folder: str, as_json: bool) -> None:
-    """The whole way on real clips, in one go: skeletons, pairs, pseudo videos, verdicts, shards, stage two, a report.
+    """Real clips to pairs, shards, stage two and a report, in one go.
+
+    Skeletons, pairs, pseudo videos, verdicts, shards, a small stage two, and a page with all of it.
 
     Killed at any moment, the same command goes on.
 

@@ -7,6 +7,7 @@ no person, so nobody had to be asked.
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ def make_members(folder: Path, told: Callable[[str, int, int], None] = lambda *_
             told(f"draw {table} of theatre", number + 1, count)
         text = "".join(json.dumps(_SAID | row) + "\n" for row in rows)
         lists[table] = folder / f"{table}.jsonl"
-        _publish(lists[table], lambda part, text=text: part.write_text(text))
+        _publish(lists[table], partial(Path.write_text, data=text))
     return lists
 
 

@@ -28,6 +28,7 @@ def next_steps(report: Mapping[str, Any], counts: Funnel, config: str) -> list[S
             _imports(counts, yaml, root),
             _run(report, counts, yaml),
             _quarantine(counts, yaml),
+            _rights(report, root),
             _losses(counts, root),
             _limits(report, yaml),
             _shards(report, yaml),
@@ -84,6 +85,16 @@ def _quarantine(counts: Funnel, yaml: str) -> Found:
             f"bodydouble quarantine --root {yaml}",
         )
         yield "Once the cause is mended, send them round again:", f"bodydouble requeue --root {yaml} --where true"
+
+
+def _rights(report: Mapping[str, Any], root: str) -> Found:
+    """Rows that may be in no pair by what was said of them."""
+    for track, reasons in report["kept_out"].items():
+        why = ", ".join(f"{reason} {number:,}" for reason, number in reasons.items())
+        yield (
+            f"{_count(sum(reasons.values()), track[:-1])} may be in no pair ({why}). What was said of them:",
+            (f"bodydouble manifest list --root {root} --table {track} --columns id,file,licence,consent,tags"),
+        )
 
 
 def _losses(counts: Funnel, root: str) -> Found:

@@ -342,6 +342,18 @@ def test_what_next_names_what_is_left_and_its_commands_exist(small, tmp_path):
             assert {word for word in shlex.split(step["do"]) if word.startswith("--")} <= known
 
 
+def test_rows_without_a_licence_are_told_with_the_command_that_shows_them(small, tmp_path):
+    (row,) = Tables(small.root).read("sources", where=f"id = '{small.sources[0]}'").to_pylist()
+    put(small.root, "sources", [row | {"licence": None, "licences": []}])
+    told = json.loads(report(small, tmp_path / "run.yaml", "--json", "--films", "0"))
+    assert told["kept_out"] == {"sources": {"no_licence": 1}}
+    assert told["pairs"]["finished"] == 9  # its three pairs are out, as in the funnel's first line
+    assert told["tables"]["pairs"][0]["rejected"] == {"source_no_licence": 3}
+    assert "In no pair, by what was said of the sources: no_licence 1" in page_of(told).text
+    step = next(each for each in told["next"] if "may be in no pair" in each["say"])
+    assert CliRunner().invoke(main, shlex.split(step["do"])[1:]).exit_code == 0
+
+
 def test_shards_that_stand_are_counted_and_then_stage_two_is_what_is_next(small, tmp_path):
     pack(small.run())
     told = json.loads(report(small, tmp_path / "run.yaml", "--json"))
