@@ -5,7 +5,7 @@ export OMP_NUM_THREADS = 1
 
 .PHONY: demo test faults install check format bench acknowledge clean
 
-demo: install            ## real clips to skeletons: fetch, import, run, draw, count
+demo: install            ## the whole way: clips, skeletons, pairs, pseudo videos, shards, stage two, a report
 	$(BIN)/bodydouble demo --folder runs/demo
 
 test: install            ## the default tier: every promise, at small size
