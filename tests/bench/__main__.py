@@ -17,6 +17,7 @@ PARTS = {
     "filter": "The filter of pairs",
     "filter_teacher": "The filter on what the teacher draws",
     "judge": "The judge and its server",
+    "verdicts": "Verdicts on a million pairs",
     "pack": "Shards",
     "reader": "Reading shards",
     "teacher": "The embedded teacher",
