@@ -16,6 +16,7 @@ from model.backbone import Backbone
 from model.lora_file import DIFFUSERS_FILE
 from model.text import CachedText, TinyText
 from model.training.dry_run import Estimate, dry_run
+from model.training.learnable import take_back
 from model.training.loop import Summary, train
 from model.training.order import curriculum
 from model.training.samples import sheet
@@ -24,28 +25,13 @@ from model.training.strategy import PoseDriven, RgbDriven, Source
 from model.wan import new_tiny
 from model.wan_config import SETTINGS_OF
 from pipeline.shelf_filling import Share, fill_shelf
-from pipeline.strict_yaml import read, validate
-from pipeline.train_config import BackboneChoice, ShardRun, TrainingRun
+from pipeline.train_config import BackboneChoice, ShardRun, TrainingRun, load
 from pipeline.train_shards import ShardMaterial
 from pipeline.train_theatre import TheatreMaterial
 
 __all__ = ["Share", "Training", "backbone_of", "fill_shelf", "load"]
 
-HINT = "pipeline/configs/teacher.yaml and stage_two.yaml are there to start from"
 STRATEGIES: Final = {"pose_driven": PoseDriven, "rgb_driven": RgbDriven}
-
-
-def load(path: Path, sets: Sequence[str]) -> TrainingRun | ShardRun:
-    """Read and check a training's YAML: on shards where `data` names cuts, else on theatre.
-
-    Raises:
-        ConfigError: One line for each mistake.
-    """
-    said = read(path, sets, HINT)
-    data = said.get("data")
-    kind = ShardRun if isinstance(data, dict) and "cuts" in data else TrainingRun
-    run: TrainingRun | ShardRun = validate(kind, said, f"{path}: ")
-    return run
 
 
 def backbone_of(choice: BackboneChoice, texts: Path, fused: bool = False) -> Backbone:
@@ -134,14 +120,18 @@ class Training:
         """Return what the training will cost; a few steps are timed, and nothing is written."""
         return dry_run(self.run.training, self.backbone, self.strategy, self.material.few())
 
-    def start(self, on_step: Callable[[Mapping[str, Any]], None] | None = None) -> Summary:
-        """Train, or go on training."""
+    def start(
+        self,
+        on_step: Callable[[Mapping[str, Any]], object] | None = None,
+        on_stall: Callable[[str], None] | None = None,
+    ) -> Summary:
+        """Train, or go on training; the arguments are those of `model.training.loop.train`."""
         self._note_reading(Share.of_ranks())
         self.material.begin()
         with deaths_told():
             summary = train(
                 self.run.training, self.backbone, self.strategy, self.phases, self.held_out, self.run.folder,
-                on_sample=self.draw_samples, on_step=on_step,
+                on_sample=self.draw_samples, on_step=on_step, on_stall=on_stall,
             )  # fmt: skip
         if self.run.training.trainable == "full" and Share.of_ranks().part == 0:
             self.export(summary.checkpoint)
@@ -155,6 +145,7 @@ class Training:
     def export(self, checkpoint: Path) -> None:
         """Write `model/`, the whole backbone with the checkpoint's mean weights, which `--weights` takes."""
         whole = self.run.folder / "model"
+        take_back(self.backbone, checkpoint)
         self.backbone.save(whole)
         for part in ("transformer", "text_encoder"):
             if (checkpoint / part).exists():
@@ -164,9 +155,11 @@ class Training:
         """Write a sheet of held-out samples: driving, what the model makes of it, and the truth."""
         count = min(self.run.samples.count, len(self.held_out))
         numbers = [i * len(self.held_out) // count for i in range(count)]
-        folder = self.run.folder / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
-        sheet(self.material.rows(numbers), self.geometry).save(folder / f"step-{step:08d}.png")
+        rows = self.material.rows(numbers)  # by all processes, where weights are shared out
+        if Share.of_ranks().part == 0:
+            folder = self.run.folder / "samples"
+            folder.mkdir(parents=True, exist_ok=True)
+            sheet(rows, self.geometry).save(folder / f"step-{step:08d}.png")
 
 
 def _lay_over(backbone: Backbone, loras: Sequence[str], fused: bool) -> None:

@@ -3,6 +3,7 @@
 Fields that a room of `model` owns are that room's own frozen dataclasses, so that nothing is said twice.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,9 @@ from model.training.examples import Augment
 from model.training.shard_samples import CutPlace
 from model.training.theatre_clips import Split, TheatreClips, World
 from model.training.vae_config import VaeConfig
+from pipeline.strict_yaml import read, validate
+
+HINT = "pipeline/configs/teacher.yaml and stage_two.yaml are there to start from"
 
 
 class _Strict(BaseModel):
@@ -223,6 +227,19 @@ class ShardRun(_Strict):
     def driving(self) -> DrivingAugment | None:
         """How raw driving video is varied; None where skeletons drive."""
         return self.data.driving if self.strategy == "rgb_driven" else None
+
+
+def load(path: Path, sets: Sequence[str]) -> TrainingRun | ShardRun:
+    """Read and check a training's YAML: on shards where `data` names cuts, else on theatre.
+
+    Raises:
+        ConfigError: One line for each mistake.
+    """
+    said = read(path, sets, HINT)
+    data = said.get("data")
+    kind = ShardRun if isinstance(data, dict) and "cuts" in data else TrainingRun
+    run: TrainingRun | ShardRun = validate(kind, said, f"{path}: ")
+    return run
 
 
 class VaeData(Theatre):

@@ -4,6 +4,8 @@
         transformer/, text_encoder/     EMA weights in diffusers' layout, where all weights learn
         lora/                           EMA weights of the LoRA in every format, where the base is frozen
         trainer.safetensors             weights, EMA and optimizer moments of what learns, float32
+        trainer/                        instead, where weights are shared out: a file of each process
+                                        (`sharded_checkpoint.py`)
         state.json                      step, config, sources, versions; size and sha256 of every other file
 
 A checkpoint is written under a name that begins with a dot, forced to the disk, and then renamed: whatever has a
@@ -30,6 +32,7 @@ from manifests.errors import NoSpaceError, UserError, is_full
 from manifests.keys import digest, sha256_of_file
 
 TRAINER: Final = "trainer.safetensors"
+SHARDS: Final = "trainer"
 STATE: Final = "state.json"
 _PREFIX: Final = "step-"
 _PARTIAL: Final = ".partial-"
@@ -72,25 +75,35 @@ def save(folder: Path, state: State, tensors: Mapping[str, Tensor], export: Call
     Raises:
         NoSpaceError: The disk is full; the checkpoints before stand.
     """
-    final, partial = at(folder, state.step), folder / f"{_PARTIAL}{state.step:08d}"
+    partial = partial_at(folder, state.step)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        begin(partial)
         export(partial)
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         safetensors.torch.save_file(whole, partial / TRAINER)
-        _write_state(partial, state)
-        _to_disk(partial)
-        if final.exists():  # only a damaged one can be there: a training goes on from the newest whole one
-            shutil.rmtree(final)
-        partial.rename(final)
-        _sync(folder)
+        return publish(folder, state, keep)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if _is_full(error):
+        if no_space(error):
             raise NoSpaceError(str(folder)) from error
         raise
+
+
+def begin(partial: Path) -> None:
+    """Make the empty folder in which a checkpoint is written."""
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+
+def publish(folder: Path, state: State, keep: int) -> Path:
+    """Give the checkpoint that was written in `partial_at` its state and its name; older ones than `keep` go."""
+    final, partial = at(folder, state.step), partial_at(folder, state.step)
+    _write_state(partial, state)
+    _to_disk(partial)
+    if final.exists():  # only a damaged one can be there: a training goes on from the newest whole one
+        shutil.rmtree(final)
+    partial.rename(final)
+    _sync(folder)
     # a damaged one from before a resume may be newer, and must not count as one of those that stay
     for number in [step for step in steps(folder) if step <= state.step][:-keep]:
         shutil.rmtree(at(folder, number))
@@ -126,7 +139,18 @@ def newest_whole(folder: Path) -> int | None:
 
 
 def load(folder: Path, step: int, now: State) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint, on the CPU, if the training that wants them is the one that wrote them.
+    """Return the tensors of a checkpoint that one process wrote, on the CPU, if `check` finds nothing.
+
+    Raises:
+        ResumeError: The mathematics or a source seen so far differ.
+    """
+    check(folder, step, now)
+    tensors: dict[str, Tensor] = safetensors.torch.load_file(at(folder, step) / TRAINER)
+    return tensors
+
+
+def check(folder: Path, step: int, now: State) -> None:
+    """Refuse to go on with another training than the one that wrote a checkpoint.
 
     Args:
         folder: `checkpoints/` of a training.
@@ -150,8 +174,6 @@ def load(folder: Path, step: int, now: State) -> dict[str, Tensor]:
             f"{at(folder, step)} was trained on {_told(then.sources)}, and now it is given {_told(begun)}; give it the "
             "same samples, add others as a later phase, or train in another folder"
         )
-    tensors: dict[str, Tensor] = safetensors.torch.load_file(at(folder, step) / TRAINER)
-    return tensors
 
 
 def read_state(checkpoint: Path) -> State:
@@ -173,6 +195,11 @@ def cast(folder: Path, dtype: torch.dtype) -> None:
 def at(folder: Path, step: int) -> Path:
     """Return where the checkpoint of a step lies."""
     return folder / f"{_PREFIX}{step:08d}"
+
+
+def partial_at(folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies until it is whole."""
+    return folder / f"{_PARTIAL}{step:08d}"
 
 
 def _told(sources: list[tuple[int, str, int]]) -> str:
@@ -208,7 +235,8 @@ def _damage(checkpoint: Path) -> str | None:
             return f"{name} has {path.stat().st_size} bytes, {said['bytes']} were written"
         if sha256_of_file(path) != said["sha256"]:
             return f"{name} is not what was written (its sha256 differs)"
-    return None if TRAINER in files else f"{TRAINER} is not listed"
+    listed = TRAINER in files or any(name.startswith(f"{SHARDS}/") for name in files)
+    return None if listed else f"{TRAINER} is not listed"
 
 
 def _to_disk(folder: Path) -> None:
@@ -225,5 +253,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _is_full(error: OSError | SafetensorError) -> bool:
+def no_space(error: BaseException) -> bool:
+    """Say whether this came of a full disk."""
+    if not isinstance(error, OSError | SafetensorError):
+        return False
     return is_full(error if isinstance(error, OSError) else OSError(str(error)))

@@ -22,7 +22,7 @@ FREE: Final = frozenset(
         "sample_every",
         "tensorboard",
     }
-    | {"validation", "checkpoint"}
+    | {"validation", "checkpoint", "parallel"}
 )
 
 
@@ -82,6 +82,14 @@ class Checkpoints:
 
 
 @dataclass(frozen=True)
+class Parallel:
+    """How several processes share a training; a checkpoint of either kind goes on in the other, on any number."""
+
+    shard: Literal["none", "fsdp"] = "none"  # none: each holds all weights; fsdp: each holds its part (FSDP2)
+    patience_s: float = 1800.0  # how long processes wait for one that stands still, before it is named and all end
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training, from the first step to the last."""
 
@@ -99,6 +107,7 @@ class TrainConfig:
     sigma: Sigma = field(default_factory=Sigma)
     validation: Validation = field(default_factory=Validation)
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
+    parallel: Parallel = field(default_factory=Parallel)
     recompute: bool = False  # gradient checkpointing
     compile: bool = False  # generated code for the transformer: faster after a minute or two; rounding differs
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -122,6 +131,8 @@ class TrainConfig:
             _require(count >= 0, name, count, "0 or more")
         full = self.trainable == "full" or opt.kind == "adamw"
         _require(full, "optimizer.kind", opt.kind, "adamw where a LoRA learns: its two matrices are parts of one")
+        eager = not self.compile or self.parallel.shard == "none"
+        _require(eager, "compile", self.compile, "false where parallel.shard is fsdp: weights come and go in a forward")
         _require(0 <= self.text_dropout <= 1, "text_dropout", self.text_dropout, "between 0 and 1")
         _require(0 <= self.channel_power <= 1, "channel_power", self.channel_power, "between 0 and 1")
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 or more and below 1")
@@ -163,6 +174,7 @@ def _positive(config: TrainConfig) -> dict[str, float]:
         "validation.samples": config.validation.samples,
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
+        "parallel.patience_s": config.parallel.patience_s,
     }
     return always | {name: value for name, value in given.items() if value is not None}
 

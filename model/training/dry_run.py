@@ -8,7 +8,7 @@ from torch import nn
 from model.backbone import Backbone
 from model.training import flops, order, parallel
 from model.training.config import TrainConfig
-from model.training.loop import Learner
+from model.training.learner import Learner
 from model.training.strategy import Source, Strategy, modules
 
 
@@ -70,7 +70,7 @@ def dry_run(
             computed; else it is measured.
         measured_steps: How many steps are timed, after one that is not; the fastest counts.
     """
-    with parallel.ranks(config.device) as ranks:
+    with parallel.ranks(config.device, config.parallel.patience_s) as ranks:
         learner = Learner(config, backbone, strategy, ranks)
         cost = learner.work(source.read([0]))
         peak = flops.peak(ranks.device, config.precision, config.peak_tflops)

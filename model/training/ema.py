@@ -5,6 +5,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from model.training import sharding
 
 
 class Ema:
@@ -43,4 +46,7 @@ class Ema:
 
     def _swap(self) -> None:
         for name, parameter in self._parameters.items():
-            parameter.data, self.means[name] = self.means[name], parameter.data
+            if isinstance(parameter, DTensor):
+                sharding.exchange(parameter, self.means[name])
+            else:
+                parameter.data, self.means[name] = self.means[name], parameter.data

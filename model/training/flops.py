@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from model.training import sharding
 from model.training.config import TrainConfig
 
 _TEXT: Final = re.compile(r"text_embedder|attn2\.to_[kv]\b")  # names of diffusers' Wan
@@ -113,10 +114,13 @@ def memory(config: TrainConfig, parts: nn.Module, transformer: Any, tokens: int,
         parts: All that lies on the device, prepared: what learns requires a gradient.
         transformer: diffusers' Wan.
         tokens: Of one sample's composite.
-        world: Processes; several hold each gradient twice, once in the buckets they exchange.
+        world: Processes; several hold each gradient twice, once in the buckets they exchange. Where weights are
+            shared out, each holds its part, and two whole blocks: one computes, the next is on its way.
     """
-    every = list(parts.parameters())
-    learning = sum(p.numel() for p in every if p.requires_grad)
+    shared = sharding.is_sharded(transformer)
+    blocks = [sum(p.numel() * p.element_size() for p in block.parameters()) for block in transformer.blocks]
+    every = [(sharding.part(p), p.requires_grad) for p in parts.parameters()]
+    learning = sum(p.numel() for p, learns in every if learns)
     shape = transformer.config
     width = shape.num_attention_heads * shape.attention_head_dim
     a_width, a_feed_forward = _KEPT_BYTES[config.trainable, config.precision]
@@ -133,8 +137,8 @@ def memory(config: TrainConfig, parts: nn.Module, transformer: Any, tokens: int,
     else:
         kept = shape.num_layers * a_block
     return Memory(
-        weights=sum(p.numel() * p.element_size() for p in every),
-        gradients=4 * learning * (2 if world > 1 else 1),
+        weights=sum(p.numel() * p.element_size() for p, _ in every) + (2 * max(blocks) if shared else 0),
+        gradients=4 * learning * (2 if world > 1 and not shared else 1),
         optimizer=8 * learning,
         ema=4 * learning,
         activations=kept + ends + copies,

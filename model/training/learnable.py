@@ -1,6 +1,6 @@
 """What learns, and how it is written down for others: all weights, or a LoRA on a frozen base."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from manifests.errors import UserError
 from model import lora
 from model.backbone import Backbone
 from model.text import TinyText
-from model.training import checkpoint
+from model.training import checkpoint, sharding
 from model.training.config import TrainConfig
 from model.training.strategy import Batch, Strategy, modules
 
@@ -57,15 +57,20 @@ def prepare(config: TrainConfig, backbone: Backbone) -> dict[str, nn.Parameter]:
         for parameter in lora.parameters(backbone.transformer, put.name).values():
             parameter.requires_grad_(True)
     backbone.gradient_checkpointing(config.recompute)
-    learning = {name: parameter for name, parameter in parts.named_parameters() if parameter.requires_grad}
-    for parameter in learning.values():
+    learns = learning(backbone)
+    for parameter in learns.values():
         parameter.data = parameter.data.float()
-    return learning
+    return learns
 
 
-def matrices(learning: Mapping[str, nn.Parameter]) -> set[str]:
+def learning(backbone: Backbone) -> dict[str, nn.Parameter]:
+    """Return what learns, by name."""
+    return {name: parameter for name, parameter in modules(backbone).named_parameters() if parameter.requires_grad}
+
+
+def matrices(learns: Mapping[str, nn.Parameter]) -> set[str]:
     """Return the names of the matrices inside the transformer's blocks: Muon is not for what embeds, nor for heads."""
-    return {name for name, p in learning.items() if name.startswith("transformer.blocks.") and p.ndim == 2}
+    return {name for name, p in learns.items() if name.startswith("transformer.blocks.") and p.ndim == 2}
 
 
 def sizes(backbone: Backbone) -> dict[str, Any]:
@@ -76,14 +81,14 @@ def sizes(backbone: Backbone) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
-def check_sizes(learning: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+def check_sizes(learns: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Refuse a checkpoint whose weights are not exactly those that learn, before any of them is taken over.
 
     Raises:
         ResumeError: Naming the first that differs.
     """
     then = {name.removeprefix("weights."): t.shape for name, t in tensors.items() if name.startswith("weights.")}
-    now = {name: parameter.shape for name, parameter in learning.items()}
+    now = {name: parameter.shape for name, parameter in learns.items()}
     for name in sorted({*then, *now}):
         if then.get(name) != now.get(name):
             was, is_ = (list(found[name]) if name in found else "missing" for found in (then, now))
@@ -105,8 +110,54 @@ def export(config: TrainConfig, backbone: Backbone, base: str | None, folder: Pa
     if base is not None:
         lora.export(backbone.transformer, config.lora.name, folder / "lora", base)
         return
-    backbone.transformer.save_pretrained(folder / "transformer")  # type: ignore[operator]
-    if isinstance(backbone.text, TinyText):
-        backbone.text.save(folder / "text_encoder")
+    _write(config, backbone.transformer, backbone.text, folder)
+
+
+def gathered_export(config: TrainConfig, backbone: Backbone, base: str | None, main: bool) -> Callable[[Path], None]:
+    """Return what does as `export` with weights that are shared out: every rank calls this, `main` alone the result.
+
+    The whole weights are on the CPU of rank 0 from now on, and nowhere else.
+    """
+    if base is not None:
+        weights = lora.state(backbone.transformer, config.lora.name)
+        name = config.lora.name
+
+        def write_lora(folder: Path) -> None:
+            lora.export(backbone.transformer, name, folder / "lora", base, weights)
+
+        return write_lora
+    parts = {name: (part, sharding.gathered(part, main)) for name, part in modules(backbone).items()}
+
+    def write(folder: Path) -> None:
+        whole = {name: _without_weights(part) for name, (part, _) in parts.items()}
+        for name, (_, state) in parts.items():
+            whole[name].load_state_dict(state, assign=True)
+        _write(config, whole["transformer"], whole.get("text"), folder)
+
+    return write
+
+
+def take_back(backbone: Backbone, checkpoint: Path) -> None:
+    """Give a backbone whose weights were shared out the whole mean weights of a checkpoint, on the CPU."""
+    if sharding.is_sharded(backbone.transformer):
+        made = sharding.class_of(backbone.transformer)
+        backbone.transformer = made.from_pretrained(checkpoint / "transformer", torch_dtype=torch.float32)
+    if isinstance(backbone.text, TinyText) and sharding.is_sharded(backbone.text):
+        backbone.text = TinyText.load(checkpoint / "text_encoder")
+
+
+def _write(config: TrainConfig, transformer: nn.Module, text: object, folder: Path) -> None:
+    transformer.save_pretrained(folder / "transformer")  # type: ignore[operator]
+    if isinstance(text, TinyText):
+        text.save(folder / "text_encoder")
     if config.checkpoint.dtype == "fp16":
         checkpoint.cast(folder, torch.float16)
+
+
+def _without_weights(part: nn.Module) -> nn.Module:
+    """Return a module like one that is shared out, of the class it had before, to be given weights."""
+    with torch.device("meta"):
+        if isinstance(part, TinyText):
+            return TinyText(part.dim, part.length, part.words)
+        made: nn.Module = sharding.class_of(part).from_config(part.config)
+        return made

@@ -1,39 +1,27 @@
 """The training loop: steps, not epochs; one process or many; all weights or a LoRA; killed at any moment, it goes on.
 
-The loss of a step is one number whatever the split: the sum of errors over all micro-batches and ranks, divided by the
-sum of their weights. The weights are known before the model runs, so each micro-batch's error is divided by the total
-at once, and gradients simply add up. What is random follows from the seed and a sample's position (`order.py`), so the
+A step is `learner.py`'s. What is random follows from the seed and a sample's position (`order.py`), so the
 number of ranks, the size of a micro-batch and an interruption change nothing but rounding, and the last not even that.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from manifests.errors import UserError
 from model import lora
 from model.backbone import Backbone
-from model.training import broken, checkpoint, compiled, flops, learnable, order, parallel, validation
-from model.training.config import TrainConfig, learning_rate
-from model.training.ema import Ema
+from model.training import broken, checkpoint, compiled, flops, learnable, order, parallel
+from model.training.config import TrainConfig
+from model.training.learner import Learner, TrainingDiverged
 from model.training.metrics import Metrics
-from model.training.muon import MuonAdamW
-from model.training.salience import channel_weights
-from model.training.strategy import Batch, Source, Strategy
+from model.training.strategy import Source, Strategy
 
-
-class TrainingDiverged(UserError):
-    """The loss or its gradient is no number any more."""
-
-    exit_code = 1
+__all__ = ["Learner", "Summary", "TrainingDiverged", "train"]
 
 
 @dataclass(frozen=True)
@@ -55,143 +43,6 @@ class Summary:
     message: str
 
 
-class Learner:
-    """A backbone that learns: its parameters, their optimizer and their running mean."""
-
-    def __init__(self, config: TrainConfig, backbone: Backbone, strategy: Strategy, ranks: parallel.Ranks) -> None:
-        self.config, self.backbone, self.strategy, self.ranks = config, backbone, strategy, ranks
-        backbone.to(ranks.device)  # the VAE too: later phases are encoded, and sheets drawn, while it trains
-        self.base = backbone.digest if config.trainable == "lora" else None
-        self.shift = config.sigma.shift or backbone.spec.shift
-        self.parameters = learnable.prepare(config, backbone)
-        self.text_learns = any(name.startswith("text.") for name in self.parameters)
-        if config.compile:
-            compiled.put_on(backbone.transformer, ranks.device)
-        self.objective = learnable.Objective(backbone, strategy)
-        self.spread = parallel.spread(self.objective, ranks, may_be_unused=self.text_learns)
-        opt = config.optimizer
-        matrices = learnable.matrices(self.parameters) if opt.kind == "muon" else set()
-        self.optimizer = MuonAdamW(self.parameters, matrices, opt.lr, opt.betas, opt.weight_decay)
-        self.ema = Ema(self.parameters, config.ema_decay)
-        self.channels: Tensor | None = None  # their weights, found out with the first batch
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all that training goes on from, by name."""
-        state = {f"weights.{name}": parameter.data for name, parameter in self.parameters.items()}
-        state |= {f"ema.{name}": mean for name, mean in self.ema.means.items()}
-        return state | {f"optimizer.{name}": value for name, value in self.optimizer.state().items()}
-
-    @torch.no_grad()
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the tensors of a checkpoint.
-
-        Raises:
-            ResumeError: They are of a model of another size.
-        """
-        learnable.check_sizes(self.parameters, tensors)
-        for name, parameter in self.parameters.items():
-            parameter.copy_(tensors[f"weights.{name}"])
-        # AdamW counts its steps on the CPU, wherever its moments are
-        moments = {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith("optimizer.")}
-        device = self.ranks.device
-        self.optimizer.load({name: v if name.endswith("/step") else v.to(device) for name, v in moments.items()})
-        self.ema.load({name: tensors[f"ema.{name}"] for name in self.parameters})
-
-    def save(self, folder: Path, state: checkpoint.State) -> None:
-        """Write a checkpoint on rank 0; what others load in it are the EMA weights."""
-        if self.ranks.main:
-
-            def export(into: Path) -> None:
-                with self.ema.applied():
-                    learnable.export(self.config, self.backbone, self.base, into)
-
-            checkpoint.save(folder, state, self.tensors(), export, self.config.checkpoint.keep)
-        self.ranks.barrier()
-
-    def chunks(self) -> list[range]:
-        """Return this rank's micro-batches, as places in a global batch."""
-        return order.chunks(self.ranks.share(self.config.global_batch), self.config.micro_batch)
-
-    def step(self, source: Source, place: order.Place, done: int, stop: bool) -> tuple[dict[str, Any], bool]:
-        """Learn from one global batch.
-
-        Args:
-            source: Of the phase.
-            place: Which samples, and at which positions.
-            done: Steps done before.
-            stop: Whether this rank was told to stop.
-
-        Returns:
-            loss, gradient norm, learning rate, tokens and FLOP of the step, and what was broken of the samples; and
-            whether any rank was told to stop.
-
-        Raises:
-            TrainingDiverged: The loss or the gradient is not finite; the weights are as they were before the step.
-            TooManyBrokenError: Too many samples cannot be read.
-        """
-        config, ranks, chunks = self.config, self.ranks, self.chunks()
-        batches = [source.read([place.indices[i] for i in chunk]) for chunk in chunks]
-        said = broken.judged(source, ranks)
-        weight = sum(float(self.strategy.weight(batch)) for batch in batches)
-        total, stops = ranks.sum(torch.tensor([weight, stop], dtype=torch.float64, device=ranks.device)).tolist()
-        rate = learning_rate(config.optimizer, done)
-        self.optimizer.zero_grad()
-        errors = torch.zeros((), dtype=torch.float64, device=ranks.device)
-        for chunk, batch in zip(chunks, batches, strict=True):
-            positions = [place.first + i for i in chunk]
-            drawn = order.drawn(batch, config.seed, positions, config.sigma, self.shift, config.text_dropout)
-            with nullcontext() if chunk is chunks[-1] else parallel.gradients_kept_here(self.spread):
-                error = self.error(self.spread, *drawn)
-                (error * (ranks.world / total)).backward()  # `spread` averages gradients over ranks; a sum is wanted
-            errors += error.detach()
-        loss = ranks.sum(errors).item() / total
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), config.optimizer.clip_norm).item()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingDiverged(
-                f"step {done + 1}: the loss is {loss} and the norm of its gradient {norm}, at positions {place.first} "
-                f"to {place.first + config.global_batch - 1}, samples {place.indices}; look at these samples, or lower "
-                "optimizer.lr and train in another folder; the checkpoint before this step stands"
-            )
-        self.optimizer.step(rate)
-        self.ema.update(done)
-        return {"loss": loss, "grad_norm": norm, "lr": rate, **self.work(batches[0]), "data": said}, stops > 0
-
-    def error(self, objective: nn.Module, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
-        """Return the sum of squared errors of a batch, on this rank's device and at the config's precision."""
-        device, batch = self.ranks.device, self._weighted(batch)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            summed: Tensor = objective(batch.to(device), sigma.to(device), noise.to(device))[0]
-        return summed
-
-    def _weighted(self, batch: Batch) -> Batch:
-        if not self.config.channel_power:
-            return batch
-        if self.channels is None:
-            height, width = batch.target.shape[3:]
-            self.channels = channel_weights(self.backbone, height, width, self.config.channel_power).cpu()
-        return replace(batch, loss_mask=batch.loss_mask * self.channels)
-
-    def validate(self, held_out: Source) -> dict[str, dict[str, float]]:
-        """Return the loss on the first held-out samples by sigma, and its mean: of the weights (raw), of their mean
-        (ema), and of that with the driving half of another sample (other_driving)."""
-        error = partial(self.error, self.objective)
-        taken = partial(validation.losses, error, self.strategy, held_out, self.config, self.ranks)
-        with compiled.as_written():
-            found = {"raw": taken()}
-            with self.ema.applied():
-                found["ema"] = taken()
-                if validation.can_exchange(held_out, self.config):
-                    found["other_driving"] = taken(exchanged=True)
-        return found
-
-    def work(self, batch: Batch) -> dict[str, float]:
-        """Return the tokens and the floating-point operations of a step of such samples, over all ranks."""
-        tokens = math.prod(batch.target.shape[2:]) // math.prod(self.backbone.spec.patch)
-        image = 0 if batch.image is None else batch.image.shape[1]
-        cost = flops.of_sample(self.backbone.transformer, tokens, self.backbone.text.length, image, self.text_learns)
-        return {"tokens": tokens * self.config.global_batch, "flop": cost.total * self.config.global_batch}
-
-
 def train(
     config: TrainConfig,
     backbone: Backbone,
@@ -201,7 +52,8 @@ def train(
     folder: str | Path,
     *,
     on_sample: Callable[[int], None] | None = None,
-    on_step: Callable[[Mapping[str, Any]], None] | None = None,
+    on_step: Callable[[Mapping[str, Any]], object] | None = None,
+    on_stall: Callable[[str], None] | None = None,
 ) -> Summary:
     """Train, from the newest whole checkpoint in `folder` or from the beginning, until `config.steps` are done.
 
@@ -212,8 +64,11 @@ def train(
         train: Samples, or a curriculum of (first step, samples), the first from step 0.
         held_out: Samples that are never learned from.
         folder: Takes `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
-        on_sample: Called on rank 0 with the step, every `sample_every` steps, while the backbone has its EMA weights.
-        on_step: Called on rank 0 with each step's line of metrics.
+        on_sample: Called on rank 0 with the step, every `sample_every` steps, while the backbone has its EMA weights;
+            on every rank where weights are shared out, since all of them compute together.
+        on_step: Called on rank 0 with each step's line of metrics; True for an answer does what a signal does.
+        on_stall: Called with a sentence, on the rank that found out that another keeps all waiting, before they end;
+            without it the sentence goes to stderr.
 
     Raises:
         UserError: Nothing can be trained like this, or goes on from here: said before the first step. Or the loss is
@@ -221,7 +76,8 @@ def train(
     """
     phases, checkpoints = order.curriculum(train), Path(folder) / "checkpoints"
     sizes = [(phase.from_step, order.sizing(phase.source)) for phase in phases]
-    with parallel.ranks(config.device) as ranks, parallel.Interrupts() as interrupts:
+    met = parallel.ranks(config.device, config.parallel.patience_s, on_stall)
+    with met as ranks, parallel.Interrupts() as interrupts:
         metrics = Metrics(Path(folder), config.tensorboard) if ranks.main else None
         with metrics or nullcontext():
             ranks.require_work(config.global_batch)
@@ -242,14 +98,16 @@ def train(
                 last = done == config.steps
                 if metrics and (last or done % config.log_every == 0):
                     metrics.write(line)
-                if ranks.main and on_step:
-                    on_step(line)
+                if ranks.main and on_step and on_step(line) is True:
+                    interrupts.name = "on_step"
                 if _due(done, config.validation.every) or (last and config.validation.every):
+                    ranks.at(done, "validates")
                     losses = learner.validate(held_out)
                     said = broken.judged(held_out, ranks)
                     if metrics:
                         metrics.write({"step": done, "validation": losses, "held_out": held_out.digest, **said})
-                if ranks.main and on_sample and _due(done, config.sample_every):
+                if (ranks.main or learner.sharded) and on_sample and _due(done, config.sample_every):
+                    ranks.at(done, "draws samples")
                     with learner.ema.applied(), compiled.as_written(), torch.no_grad():
                         on_sample(done)
                 if last or stop or _due(done, config.checkpoint.every):
@@ -264,7 +122,7 @@ def _resume(learner: Learner, checkpoints: Path, phases: Sequence[order.Phase]) 
     newest = (checkpoint.newest_whole(checkpoints) if learner.ranks.main else None) or 0
     step = learner.ranks.from_main(newest)
     if step:
-        learner.restore(checkpoint.load(checkpoints, step, _state(learner, step, phases)))
+        learner.load(checkpoints, step, _state(learner, step, phases))
     return step
 
 

@@ -9,11 +9,37 @@ from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from model.training import sharding
 
 
 def kernels(module: nn.Module) -> set[str]:
     """Return the names of a module's convolution kernels that mix channels."""
     return {name for name, p in module.named_parameters() if p.ndim >= 4 and min(p.shape[:2]) > 1}
+
+
+class GatheredMuon(torch.optim.Muon):
+    """Torch's Muon over matrices that are shared out among processes (`sharding.py`): since an update wants the whole
+    matrix, each is gathered, one after the other, stepped by every process alike, and its part kept."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - torch's signature
+        """Take one step along the parameters' gradients."""
+        for group in self.param_groups:
+            settings = {name: value for name, value in group.items() if name in self.defaults}
+            for shared in group["params"]:
+                if shared.grad is None:
+                    continue
+                state = self.state[shared]
+                kept = state.setdefault("momentum_buffer", torch.zeros_like(shared.grad))
+                matrix = nn.Parameter(sharding.whole(shared.detach()).clone())
+                matrix.grad = sharding.whole(shared.grad)
+                alone = torch.optim.Muon([matrix], **settings)
+                alone.state[matrix]["momentum_buffer"] = sharding.whole(kept).clone()
+                alone.step()  # type: ignore[no-untyped-call]
+                for mine, made in ((shared, matrix.detach()), (kept, alone.state[matrix]["momentum_buffer"])):
+                    sharding.part(mine).copy_(sharding.part(sharding.like(made, mine)))
 
 
 class MuonAdamW:
@@ -44,10 +70,10 @@ class MuonAdamW:
         }
         self._optimizers: list[torch.optim.Optimizer] = []
         if self._matrices:
+            shared = any(isinstance(matrix, DTensor) for matrix in self._matrices.values())
+            kind = GatheredMuon if shared else torch.optim.Muon
             self._optimizers.append(
-                torch.optim.Muon(
-                    self._matrices.values(), lr, weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-                )
+                kind(self._matrices.values(), lr, weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
             )
         if self._rest:
             self._optimizers.append(torch.optim.AdamW(self._rest.values(), lr, betas, weight_decay=weight_decay))

@@ -1,16 +1,18 @@
 """Several processes, applied from outside: the model and the method know one device.
 
 `torchrun` starts one process a device and says in the environment which is which. `spread` puts a module on this
-process's device and then lets the processes average their gradients; sharding (FSDP2) takes its place in that one
-function.
+process's device and then lets the processes average their gradients, each with all weights or with its part of them
+(`sharding.py`).
 """
 
+import math
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from manifests.errors import UserError
+from model.training import sharding, watch
 
 
 class TooManyRanksError(UserError):
@@ -37,6 +40,12 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
+    eye: watch.Watch | None = None
+
+    def at(self, step: int, doing: watch.Doing) -> None:
+        """Say where this process stands from now on, should others have to wait for it; steps count from 1."""
+        if self.eye:
+            self.eye.at(step, doing)
 
     @property
     def main(self) -> bool:
@@ -46,6 +55,10 @@ class Ranks:
     def share(self, count: int) -> range:
         """Return which of `count` items are this process's: consecutive, sizes apart by one at most."""
         return range(count * self.rank // self.world, count * (self.rank + 1) // self.world)
+
+    def turns(self, count: int, at_once: int) -> int:
+        """Return how often the process with the largest share of `count` items takes up to `at_once` of them."""
+        return math.ceil(math.ceil(count / self.world) / at_once)
 
     def require_work(self, global_batch: int) -> None:
         """Refuse a batch that would leave a process without a sample.
@@ -82,14 +95,17 @@ _parted: list[object] = []  # process groups that have ended: see `ranks`
 
 
 @contextmanager
-def ranks(device: str) -> Iterator[Ranks]:
-    """Join the processes that torchrun started; without torchrun this is one process.
+def ranks(device: str, patience_s: float = 1800.0, tell: Callable[[str], None] | None = None) -> Iterator[Ranks]:
+    """Join the processes that torchrun or Ray started; without them this is one process.
 
     Args:
         device: auto, cpu or cuda; auto is cuda where there is one.
+        patience_s: Seconds until a process that keeps the others waiting is named, and all end (`watch.py`).
+        tell: Takes that sentence; None: it goes to stderr.
 
     Raises:
         NoDeviceError: cuda is wanted, or other processes have it, and there is none for this process.
+        RankLostError: Another process is gone, so that a collective failed.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     there = torch.cuda.device_count()
@@ -104,9 +120,19 @@ def ranks(device: str) -> Iterator[Ranks]:
         torch.cuda.set_device(here)
     started_here = "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized()
     if started_here:
-        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=here if on_gpu else None)
+        late = timedelta(seconds=3 * patience_s + 60)  # the watch is there before, and knows whose fault it is
+        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=here if on_gpu else None, timeout=late)
     several = dist.is_initialized()
-    yield Ranks(dist.get_rank() if several else 0, dist.get_world_size() if several else 1, here)
+    rank, world = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+    with watch.meet(rank, world, patience_s, tell) or nullcontext() as eye:
+        try:
+            yield Ranks(rank, world, here, eye)
+        except RuntimeError as error:  # of a collective, if another process is gone
+            if eye is None or (said := eye.lost()) is None:
+                raise
+            if not eye.first_to_say():
+                raise SystemExit(watch.RankLostError.exit_code) from error
+            raise watch.RankLostError(said) from error
     # after an error the others may wait in a collective for ever: then it is torchrun that ends them, not this line
     if started_here:
         # A module of `spread` may be alive still. Were it the last to hold the group, gloo's thread, which wants the
@@ -115,22 +141,30 @@ def ranks(device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def spread(module: nn.Module, ranks: Ranks, may_be_unused: bool) -> nn.Module:
+def spread(module: nn.Module, ranks: Ranks, may_be_unused: bool, shards: Sequence[nn.Module] = ()) -> nn.Module:
     """Return `module` on this process's device, with gradients averaged over the processes.
 
     Args:
         module: Its forward is what is differentiated.
         ranks: This process among the others.
         may_be_unused: Whether a step may leave some parameters without a gradient (an empty prompt, say).
+        shards: Parts of it, with all that learns among them, whose weights are to be shared out; none: all are whole.
     """
     module.to(ranks.device)
     if ranks.world == 1:
+        return module
+    if shards:
+        for part in shards:
+            sharding.shard(part, ranks.world, ranks.device)
         return module
     return DistributedDataParallel(module, forward_sync_buffers=False, find_unused_parameters=may_be_unused)
 
 
 def gradients_kept_here(module: nn.Module) -> AbstractContextManager[None]:
-    """Leave the averaging of gradients to a later backward pass: accumulation costs one exchange a step."""
+    """Leave the averaging of gradients to a later backward pass: accumulation costs one exchange a step.
+
+    Not where weights are shared out: there, gradients that are kept would be whole ones.
+    """
     return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
 
 

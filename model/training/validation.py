@@ -23,8 +23,9 @@ Error = Callable[[Batch, Tensor, Tensor], Tensor]
 
 @torch.no_grad()
 def losses(
-    error: Error, strategy: Strategy, held_out: Source, config: TrainConfig, ranks: Ranks, *, exchanged: bool = False
-) -> dict[str, float]:
+    error: Error, strategy: Strategy, held_out: Source, config: TrainConfig, ranks: Ranks, *, exchanged: bool = False,
+    in_step: bool = False,
+) -> dict[str, float]:  # fmt: skip
     """Return the loss on the first held-out samples by sigma, and its mean, over all ranks.
 
     Args:
@@ -34,21 +35,27 @@ def losses(
         config: How many samples, which sigmas, how many at once.
         ranks: Among whom they are shared.
         exchanged: Whether each is shown the driving half of the sample after it.
+        in_step: Whether all ranks must take equally many forward passes; one that has no sample left takes the first.
     """
     sigmas, count = config.validation.sigmas, min(config.validation.samples, len(held_out))
     sums = torch.zeros(len(sigmas) + 1, dtype=torch.float64, device=ranks.device)
-    mine = ranks.share(count)
-    for numbers in (mine[i : i + config.micro_batch] for i in range(0, len(mine), config.micro_batch)):
+    mine, at_once = ranks.share(count), config.micro_batch
+    for turn in range(ranks.turns(count, at_once)):
+        own = mine[turn * at_once : (turn + 1) * at_once]
+        if not own and not in_step:
+            break
+        numbers = own or range(1)
         batch = held_out.read(numbers)
         if exchanged:
             batch = _driven_by(batch, held_out.read([(number + 1) % count for number in numbers]))
         noise = order.fixed_noise(batch.target, numbers)
-        sums[-1] += float(strategy.weight(batch))
+        sums[-1] += float(strategy.weight(batch)) if own else 0.0
         for i, sigma in enumerate(sigmas):
-            sums[i] += error(batch, torch.full((len(numbers),), sigma), noise)
+            found = error(batch, torch.full((len(numbers),), sigma), noise)
+            sums[i] += found if own else 0.0
     *errors, weight = ranks.sum(sums).tolist()
-    found = {str(sigma): value / weight for sigma, value in zip(sigmas, errors, strict=True)}
-    return found | {"mean": sum(found.values()) / len(found)}
+    told = {str(sigma): value / weight for sigma, value in zip(sigmas, errors, strict=True)}
+    return told | {"mean": sum(told.values()) / len(told)}
 
 
 def can_exchange(held_out: Source, config: TrainConfig) -> bool:
