@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
+from manifests.errors import UserError
 from pipeline.terminal import json_option, print_json_line
+
+
+class RayMissingError(UserError):
+    """`--on ray` was asked for, and Ray is not installed."""
+
 
 _config = click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
 _set = click.option("--set", "sets", multiple=True, metavar="A.B=C", help="Set one field of the config.")
@@ -31,8 +37,17 @@ def _share(text: str, prepare: bool) -> tuple[int, int]:
 @_prepare
 @_part
 @click.option("--dry-run", is_flag=True, help="Say what it will cost (tokens, FLOP, memory, time), and end.")
+@click.option("--on", type=click.Choice(["here", "ray"]), default="here", show_default=True, help="Or on a cluster.")
+@click.option("--workers", type=click.IntRange(1), help="With --on ray: processes; as many as GPUs, if left out.")
+@click.option("--address", metavar="HOST:PORT", help="With --on ray: of the cluster, if RAY_ADDRESS does not say.")
+@click.option(
+    "--restarts", type=click.IntRange(0), default=3, show_default=True, help="With --on ray: deaths of workers."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print each step's metrics as JSON lines.")
-def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run: bool, as_json: bool) -> None:
+def train(
+    config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run: bool, on: str, workers: int | None,
+    address: str | None, restarts: int, as_json: bool,
+) -> None:  # fmt: skip
     """Train a backbone on clips, from the newest checkpoint in the config's folder or from the beginning.
 
     \b
@@ -41,10 +56,21 @@ def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run
     bodydouble train pipeline/configs/teacher.yaml --set training.steps=2000
     bodydouble train pipeline/configs/stage_two.yaml
     torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node 2 -m pipeline train pipeline/configs/teacher.yaml
+    bodydouble train pipeline/configs/stage_two.yaml --on ray --workers 8 --set training.parallel.shard=fsdp
+
+    Several processes share a training by torchrun or on Ray; training.parallel says how. On Ray all nodes must see the
+    config's folder: workers that die are started anew, and go on from the newest checkpoint there.
 
     Ctrl-C finishes the step, saves, and ends; the same command goes on.
     """
     share = _share(part, prepare)
+    if on == "ray":
+        if prepare or dry_run:
+            raise click.UsageError("--prepare and --dry-run are for this machine; leave out --on ray")
+        _train_on_ray(config, sets, workers, address, restarts, as_json)
+        return
+    if workers is not None or address is not None:
+        raise click.UsageError("--workers and --address go with --on ray; here torchrun starts several processes")
     from pipeline import train as training
 
     whole = training.Training(training.load(config, sets))
@@ -60,6 +86,23 @@ def train(config: Path, sets: tuple[str, ...], prepare: bool, part: str, dry_run
         summary = whole.start(_on_step(whole.run.training.steps, as_json))
         if summary.message:
             click.echo(summary.message, err=as_json)
+
+
+def _train_on_ray(
+    config: Path, sets: tuple[str, ...], workers: int | None, address: str | None, restarts: int, as_json: bool
+) -> None:
+    from pipeline.train_config import load
+
+    run = load(config, sets)
+    try:
+        from pipeline.ray_train import train_on_ray
+    except ImportError as error:
+        raise RayMissingError(
+            f"--on ray needs Ray Train, and {error.name or error} cannot be imported; install bodydouble[train,ray], "
+            "or leave out `--on ray`"
+        ) from error
+    told = train_on_ray(run, workers, address, restarts, _on_step(run.training.steps, as_json))
+    click.echo(told, err=as_json)
 
 
 @click.command("train-vae", short_help="Train the small VAE of the embedded backbone.")

@@ -108,6 +108,38 @@ def test_going_on_with_another_vae_is_refused_in_a_sentence(tmp_path: Path) -> N
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--on", "ray", "--dry-run"], "--prepare and --dry-run are for this machine; leave out --on ray"),
+        (["--workers", "2"], "--workers and --address go with --on ray"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_the_config_is_read(options: list[str], said: str) -> None:
+    assert said in call("train", "nowhere.yaml", *options, code=2).stderr
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("before", "more", "wanted"),
+    [
+        ("", "'--address', '127.0.0.1:1'", "no Ray cluster answers at 127.0.0.1:1"),
+        ("sys.modules['ray'] = None", "'--workers', '2'", "--on ray needs Ray Train, and ray cannot be imported"),
+    ],
+    ids=["no cluster", "no ray"],
+)
+def test_where_there_is_no_cluster_or_no_ray_one_sentence_says_so(
+    before: str, more: str, wanted: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "run.yaml", backbone_run(tmp_path / "run", tmp_path / "vae"))
+    command = f"main(['train', {str(path)!r}, '--on', 'ray', {more}])"
+    code = f"import sys; {before}\nfrom pipeline.__main__ import main; {command}"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=False)
+    assert told.returncode == 2
+    assert wanted in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
 @pytest.mark.train
 def test_two_processes_prepare_side_by_side_what_one_would(tmp_path: Path, config: Path) -> None:
     parts = [start("train", config, "--prepare", "--part", f"{n}/2") for n in (1, 2)]
