@@ -6,7 +6,7 @@ Both are a `WanTransformer3DModel` that takes noise, mask and condition (2 z + 4
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -19,7 +19,7 @@ from model.backbone import BackboneError, join_channels
 from model.clip import ImageEncoder
 from model.composite import PACKINGS, check_video
 from model.geometry import Geometry
-from model.text import TextEncoder, TinyText, umt5
+from model.text import TextEncoder, TinyText
 from model.tiles import cut, join
 from model.tiny import TinyTransformer, TinyVae, new_transformer, new_vae
 from model.wan_config import (
@@ -32,6 +32,7 @@ from model.wan_config import (
     settings_of,
     spec_of,
 )
+from model.wan_parts import PARTS, check_dims, empty_of, match_norms, own_text, preconditioning_of, read
 
 __all__ = ["TinyTransformer", "TinyVae", "Wan", "new_tiny", "new_vae"]
 
@@ -51,13 +52,14 @@ class Wan:
         image: ImageEncoder | None = None,
     ) -> None:
         check_configs(transformer.config, vae.config)
-        _check_dims(transformer.config, text, image)
+        check_dims(transformer.config, text, image)
         self.name = name
         self.transformer = transformer
-        _match_norms(transformer)
+        match_norms(transformer)
         self.vae = vae.requires_grad_(False).eval()
         self.text = text
         self.settings = settings
+        self.preconditioning = preconditioning_of(settings, vae.config.z_dim)
         self.spec = spec_of(transformer.config, vae.config, settings)
         self.image = image
 
@@ -69,7 +71,7 @@ class Wan:
     def vae_digest(self) -> str:
         config = self.vae.config
         statistics = [list(config.latents_mean), list(config.latents_std)]
-        return digest([weights.digest_of(self.vae), *statistics, self.settings.tile_px])
+        return digest([weights.digest_of(self.vae), *statistics, self.settings.tile_px, *self.settings.deviation])
 
     @property
     def image_digest(self) -> str | None:
@@ -138,15 +140,16 @@ class Wan:
         self, noisy: Tensor, sigma: Tensor, cond: Tensor, mask: Tensor, text: Tensor, image: Tensor | None = None
     ) -> Tensor:
         self._check_image(text, image)
-        dtype = self.transformer.patch_embedding.weight.dtype
+        dtype, unequal = self.transformer.patch_embedding.weight.dtype, self.preconditioning
+        seen = (unequal.seen(noisy, sigma), unequal.known(cond)) if unequal else (noisy, cond)
         predicted: Tensor = self.transformer(
-            hidden_states=self.model_input(noisy, cond, mask.to(noisy.dtype)).to(dtype),
+            hidden_states=self.model_input(*seen, mask.to(noisy.dtype)).to(dtype),
             timestep=1000.0 * sigma.float(),  # continuous: a whole number here would round the noise level
             encoder_hidden_states=text.to(dtype),
             encoder_hidden_states_image=None if image is None else image.to(dtype),
             return_dict=False,
         )[0]
-        return predicted.to(noisy.dtype)
+        return unequal.velocity(predicted, noisy, sigma) if unequal else predicted.to(noisy.dtype)
 
     def gradient_checkpointing(self, on: bool) -> None:
         if on:
@@ -181,7 +184,7 @@ class Wan:
         folder = weights.find(source, configs_only=True)
         check_experts(folder)
         settings = settings_of(folder, name)
-        empty = {part: _empty(made, folder / part) for part, made in _PARTS.items()}
+        empty = {part: empty_of(made, folder / part) for part, made in PARTS.items()}
         check_configs(empty["transformer"].config, empty["vae"].config)
         folder = weights.find(source)
         for part, module in empty.items():
@@ -190,18 +193,20 @@ class Wan:
         takes_image = empty["transformer"].config.image_dim is not None
         image = ImageEncoder.load(folder, device) if takes_image else None
         if text is None:
-            text = _own_text(folder, name, device)
-        _check_dims(empty["transformer"].config, text, image)
-        transformer = _read(WanTransformer3DModel, folder / "transformer", dtype)
-        vae = _read(AutoencoderKLWan, folder / "vae", torch.float32)  # at bfloat16 the VAE loses detail
+            text = own_text(folder, name, device)
+        check_dims(empty["transformer"].config, text, image)
+        transformer = read(WanTransformer3DModel, folder / "transformer", dtype)
+        vae = read(AutoencoderKLWan, folder / "vae", torch.float32)  # at bfloat16 the VAE loses detail
         return cls(name, transformer.to(device), vae.to(device), text, settings, image)
 
     def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and 1 / std of the VAE's latents, `[1, C, 1, 1, 1]`, as WanImageToVideoPipeline forms them."""
-        config = self.vae.config
+        """Return mean and 1 / std of the VAE's latents, `[1, C, 1, 1, 1]`, as WanImageToVideoPipeline forms them, and
+        times the deviation that the channels shall have."""
+        config, unequal = self.vae.config, self.preconditioning
         shape = (1, -1, 1, 1, 1)
         mean = torch.tensor(config.latents_mean, device=latents.device).view(shape)
-        return mean, 1.0 / torch.tensor(config.latents_std, device=latents.device).view(shape)
+        scale = 1.0 / torch.tensor(config.latents_std, device=latents.device).view(shape)
+        return mean, scale * unequal.deviation.to(scale).view(shape) if unequal else scale
 
     def _check_video(self, video: Tensor) -> None:
         check_video(video)
@@ -222,55 +227,6 @@ class Wan:
                 f"{self.name} takes texts of {_IMAGE_TEXT_LENGTH} tokens beside an image, and this one has "
                 f"{text.shape[1]}; encode it with the base's own encoder"
             )
-
-
-def _own_text(folder: Path, name: str, device: torch.device | str) -> TextEncoder:
-    return TinyText.load(folder / "text_encoder").to(device) if name == "tiny" else umt5(folder, device)
-
-
-def _check_dims(config: Any, text: TextEncoder, image: ImageEncoder | None) -> None:
-    """Refuse a transformer whose texts or pictures are of another width than its encoders give."""
-    if text.dim != config.text_dim:
-        raise BackboneError(
-            f"the transformer takes texts of {config.text_dim} channels (text_dim), and the text encoder gives "
-            f"{text.dim}; take both from the same base"
-        )
-    given = None if image is None else image.dim
-    if given != config.image_dim:
-        raise BackboneError(
-            f"the transformer takes pictures of {config.image_dim} channels (image_dim), and the image encoder gives "
-            f"{given}; take both from the same base"
-        )
-
-
-_PARTS: Final[dict[str, Any]] = {"transformer": WanTransformer3DModel, "vae": AutoencoderKLWan}
-
-
-def _empty(made: Any, folder: Path) -> Any:
-    """Return a model of the config in `folder` without weights."""
-    config = weights.config_of(folder, made.__name__)
-    with torch.device("meta"):
-        return made.from_config(config)
-
-
-def _read(made: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """Return a model with its weights; read with the dtype, so that diffusers keeps in float32 what must stay so."""
-    return made.from_pretrained(folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
-
-
-def _match_norms(transformer: WanTransformer3DModel) -> None:
-    """Let every norm of queries and keys work at its weight's dtype, also under autocast.
-
-    Autocast hands them bfloat16 and leaves their weights in float32; torch then warns, and takes a slower way to the
-    same result.
-    """
-
-    def cast(norm: nn.RMSNorm, given: tuple[Tensor]) -> Tensor:
-        return given[0].to(norm.weight.dtype)
-
-    for module in transformer.modules():
-        if isinstance(module, nn.RMSNorm):
-            module.register_forward_pre_hook(cast)
 
 
 def new_tiny(
@@ -294,7 +250,7 @@ def new_tiny(
     """
     if not isinstance(vae, AutoencoderKLWan):
         folder = weights.find(vae)
-        weights.check_shapes(folder, weights.shapes_of(_empty(AutoencoderKLWan, folder)))
-        vae = _read(AutoencoderKLWan, folder, torch.float32)
+        weights.check_shapes(folder, weights.shapes_of(empty_of(AutoencoderKLWan, folder)))
+        vae = read(AutoencoderKLWan, folder, torch.float32)
     transformer = new_transformer(sizes, vae.config.z_dim, vae.config.scale_factor_temporal, text.dim, seed)
     return Wan("tiny", transformer, vae, text, settings)

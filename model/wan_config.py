@@ -17,8 +17,8 @@ _LORA_TARGETS: Final = ("ffn.net.0.proj", "ffn.net.2")  # not condition_embedder
 @dataclass(frozen=True)
 class Settings:
     """What diffusers' configs do not say of a base: its rate, the size it was made for (of one half), its shift, the
-    side of the tiles in which its VAE works (`model.tiles`; 0: the whole picture at once), and where the driving
-    skeleton stands."""
+    side of the tiles in which its VAE works (`model.tiles`; 0: the whole picture at once), where the driving skeleton
+    stands, and the deviation of each latent channel (`model.preconditioning`; empty: 1, and the plain velocity)."""
 
     fps: int
     prefix_frames: int
@@ -28,6 +28,7 @@ class Settings:
     frames: int
     tile_px: int = 0
     placement: Placement = "fitted"
+    deviation: tuple[float, ...] = ()
 
 
 # the paper's one second of blank driving frames, rounded to the temporal stride; a third of it for `tiny`, whose 21
@@ -55,12 +56,16 @@ def settings_of(folder: Path, name: str) -> Settings:
     placement = found.get("placement", "fitted")
     if placement not in get_args(Placement):
         raise BackboneError(f"{path} says placement is {placement!r}, and fitted or aligned is wanted")
-    numbers = [field for field in fields(Settings) if field.name != "placement"]
+    deviation = found.get("deviation", [])
+    if not isinstance(deviation, list) or not all(isinstance(each, float) and each > 0 for each in deviation):
+        raise BackboneError(f"{path} says deviation is {deviation!r}, and a list of numbers above 0 is wanted")
+    numbers = [field for field in fields(Settings) if field.name not in ("placement", "deviation")]
     for field in numbers:
         value = found.get(field.name)
         if isinstance(value, bool) or not isinstance(value, (int, float) if field.type is float else int):
             raise BackboneError(f"{path} says {field.name} is {value!r}, and {field.type.__name__} is wanted")  # type: ignore[union-attr]
-    return Settings(**{field.name: found[field.name] for field in numbers}, placement=placement)
+    known = {field.name: found[field.name] for field in numbers}
+    return Settings(**known, placement=placement, deviation=tuple(deviation))
 
 
 def check_experts(folder: Path) -> None:

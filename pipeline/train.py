@@ -19,6 +19,7 @@ from model.training.dry_run import Estimate, dry_run
 from model.training.learnable import take_back
 from model.training.loop import Summary, train
 from model.training.order import curriculum
+from model.training.salience import latent_deviation
 from model.training.samples import sheet
 from model.training.shard_readers import deaths_told
 from model.training.strategy import PoseDriven, RgbDriven, Source
@@ -52,7 +53,11 @@ def backbone_of(choice: BackboneChoice, texts: Path, fused: bool = False) -> Bac
     text = TinyText(fresh.text.dim, fresh.text.length, fresh.text.words, fresh.seed)
     given = SETTINGS_OF["tiny"]
     settings = replace(given, tile_px=fresh.tile_px, shift=fresh.shift, placement=fresh.placement)
-    return new_tiny(fresh.vae, text, fresh.transformer, fresh.seed, settings)
+    alike = new_tiny(fresh.vae, text, fresh.transformer, fresh.seed, settings)
+    if not fresh.latent_power:
+        return alike
+    deviation = tuple(round(each, 3) for each in latent_deviation(alike, fresh.latent_power))
+    return new_tiny(alike.vae, text, fresh.transformer, fresh.seed, replace(settings, deviation=deviation))
 
 
 class Material(Protocol):

@@ -44,6 +44,9 @@ class Fresh(_Strict):
     text: Text = Text()
     shift: float = Field(1.0, gt=0, description="of sigma, in sampling, and in training if training.sigma has none")
     placement: Placement = Field("aligned", description="of the driving skeleton: fitted (the paper) or aligned (ours)")
+    latent_power: float = Field(
+        0.0, ge=0, le=1, description="how far a latent channel's variance follows what it shows in pixels; 0: all alike"
+    )
     seed: int = 0
 
 

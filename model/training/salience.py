@@ -41,3 +41,12 @@ def channel_weights(backbone: Backbone, height: int, width: int, power: float) -
         changes.append((backbone.decode(moved) - grey).square().mean(dim=(1, 2, 3, 4)))
     weights = torch.cat(changes) ** power
     return (weights / weights.mean()).reshape(1, count, 1, 1, 1)
+
+
+def latent_deviation(backbone: Backbone, power: float) -> list[float]:
+    """Return a deviation for each latent channel whose square follows what the channel shows, and is 1 in the mean:
+    `[C]`, for `model.preconditioning`. `power` is as in `channel_weights`."""
+    spec = backbone.spec
+    height, width = spec.height_px // spec.spatial_stride, 2 * spec.width_px // spec.spatial_stride
+    found: list[float] = channel_weights(backbone, height, width, power).sqrt().flatten().tolist()
+    return found
