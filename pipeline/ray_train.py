@@ -32,6 +32,7 @@ from pipeline.train_config import ShardRun, TrainingRun
 _ENVIRONMENT: Final = {
     "RAY_TRAIN_V2_ENABLED": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # a busy machine, or a node that the cluster has yet to add
 }  # fmt: skip
 _LOOK_EVERY_S: Final = 0.5
 _TOGETHER_S: Final = 10.0  # for all workers to come upon the same mistake
@@ -114,7 +115,8 @@ def train_on_ray(
         UserError: What the loop refuses.
         WorkersError: The workers died too often.
     """
-    os.environ.update(_ENVIRONMENT)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if address:
         os.environ["RAY_ADDRESS"] = address
     join()

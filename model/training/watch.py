@@ -7,6 +7,7 @@ stopped, or its machine gone), or else who is behind. The first to find out says
 starts them again goes on from the newest checkpoint.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 import torch.distributed as dist
 
@@ -30,7 +31,10 @@ _ORDER: Final[Sequence[Doing]] = (
 _ALONE: Final = {"reads its samples", "draws samples"}  # in these nobody waits for others
 _BEAT_S: Final = 1.0
 _SILENT_S: Final = 6.0  # without a sign of life; a busy machine may lose a beat or two
+_ANSWER_S: Final = 10.0  # within which a store answers
 _EXIT_CODE: Final = 1
+
+Answer = TypeVar("Answer")
 
 
 class RankLostError(UserError):
@@ -89,7 +93,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join()
+        self._thread.join(_ANSWER_S)  # it may be waiting for a store that is gone
 
     def at(self, step: int, doing: Doing) -> None:
         """Say where this process stands from now on; steps count from 1."""
@@ -102,19 +106,11 @@ class Watch:
 
     def first_to_say(self) -> bool:
         """Say whether no other process has told the user; a store that is gone cannot know."""
-        try:
-            with self._lock:
-                return bool(self._store.add("spoken", 1) == 1)
-        except RuntimeError:
-            return True
+        return self._ask(lambda: self._store.add("spoken", 1)) in {1, None}
 
     def _run(self) -> None:
         while not self._ended.wait(min(_BEAT_S, self._patience_s / 4)):
-            try:
-                self._write()
-            except RuntimeError:  # the store is gone: `lost` will say so, where somebody waits
-                if not self._waits_too_long():
-                    continue
+            self._write()
             if self._waits_too_long():
                 said = self._blame()
                 if said is not None and not self._ended.is_set():
@@ -130,14 +126,16 @@ class Watch:
 
     def _write(self) -> None:
         step, doing, since_s = self._here
-        with self._lock:
-            self._store.set(str(self._rank), json.dumps([self._name, step, doing, since_s, time.time()]))
+        here = json.dumps([self._name, step, doing, since_s, time.time()])
+        self._ask(lambda: self._store.set(str(self._rank), here))
 
     def _blame(self) -> str | None:
         before = self._here
         silent = self._silent()
         if self._here is not before:  # it went on meanwhile
             return None
+        if silent is None:
+            return self._sentence(None, [])
         stands = self._stands() or []
         mine = next((stand for stand in stands if stand.rank == self._rank), None)
         behind = [stand for stand in stands if mine is not None and stand.place < mine.place]
@@ -147,21 +145,34 @@ class Watch:
 
     def _silent(self) -> list[Stand] | None:
         """Return who wrote nothing while this process looked; None where there is no store to look at any more."""
-        first = self._stands()
+        if (first := self._stands()) is None:
+            return None
         time.sleep(_SILENT_S)
-        second = self._stands()
-        if first is None or second is None:
+        if (second := self._stands()) is None:
             return None
         seen = {stand.rank: stand.seen_s for stand in first}
         return [stand for stand in second if stand.seen_s == seen.get(stand.rank) and stand.rank != self._rank]
 
     def _stands(self) -> list[Stand] | None:
-        try:
-            with self._lock:
-                there = [rank for rank in range(self._world) if self._store.check([str(rank)])]
-                return [Stand(rank, *json.loads(self._store.get(str(rank)))) for rank in there]
-        except RuntimeError:
-            return None
+        def every() -> list[Stand]:
+            there = [rank for rank in range(self._world) if self._store.check([str(rank)])]
+            return [Stand(rank, *json.loads(self._store.get(str(rank)))) for rank in there]
+
+        return self._ask(every)
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer | None:
+        """Return what the store answers; None where it is gone, or stands still with the process that keeps it: of
+        that a client of torch's is never told."""
+        answers: list[Answer] = []
+
+        def ask() -> None:
+            with contextlib.suppress(RuntimeError), self._lock:
+                answers.append(question())
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(_ANSWER_S)
+        return answers[0] if answers else None
 
     def _sentence(self, silent: Sequence[Stand] | None, behind: Sequence[Stand]) -> str:
         again = "the same command goes on from the newest checkpoint"
