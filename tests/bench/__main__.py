@@ -20,6 +20,7 @@ PARTS = {
     "verdicts": "Verdicts on a million pairs",
     "pack": "Shards",
     "reader": "Reading shards",
+    "training": "Training",
     "teacher": "The embedded teacher",
 }
 HEAD = """# Benchmarks
