@@ -20,7 +20,7 @@ def funnel(run: Run) -> dict[str, list[StageCount]]:
 def kept_out(run: Run) -> dict[str, Counter[str]]:
     """Return table -> why rows of it may be in no pair, by what was said of them: `no_consent` 3. Empty where a run
     makes no pairs."""
-    if not run.tracks["pairs"]:
+    if not run.tracks.get("pairs"):
         return {}
     tables, pairs = Tables(run.config.root), run.config.pairs
     found = {}

@@ -111,7 +111,7 @@ def report_of(
         "rows": {track: tables.count(track) for track in TRACKS},
         "state": {"word": view.word, "lives": view.lives},
         **funnel.as_json(counts),
-        "kept_out": funnel.kept_out(run) if run.tracks.get("pairs") else {},
+        "kept_out": funnel.kept_out(run),
         "pairs": report_numbers.pairs_json(found),
         "yield": report_numbers.yields_json(found),
         "scores": report_numbers.scores_json(found),

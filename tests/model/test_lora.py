@@ -310,7 +310,8 @@ def test_the_base_under_a_lora_keeps_its_digest_and_is_saved_without_it(tmp_path
     assert base.digest == bare.digest
     base.save(tmp_path / "base")
     again = Wan.load("tiny", tmp_path / "base", torch.float32, "cpu")
-    assert torch.equal(run(again), run(bare))
+    assert again.digest == bare.digest
+    torch.testing.assert_close(run(again), run(bare), rtol=1e-5, atol=1e-5)  # where weights lie in memory shows in bits
 
 
 # ---- files and names that do not fit

@@ -59,3 +59,14 @@ def test_the_vae_keeps_figures_that_it_has_never_seen_as_well_as_its_card_says()
     assert said is not None
     assert float(said[1]) >= 25.0
     assert np.nanmean(measured.figure_db) > float(said[1]) - 2.0  # eight clips spread more than a hundred
+
+
+def test_the_teacher_is_loaded_by_its_name_alone_and_sees_through_the_vae_that_ships() -> None:
+    from model.loading import loaded, weights_of
+
+    teacher = loaded("tiny", weights_of("tiny", None), device="cpu")
+    vae = AutoencoderKLWan.from_pretrained(WEIGHTS / "vae", torch_dtype=torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(teacher.vae.parameters(), vae.parameters(), strict=True))
+    spec = teacher.spec
+    assert (spec.height_px, spec.width_px, spec.frames) == (64, 64, 21)
+    assert len(teacher.settings.deviation) == spec.latent_channels

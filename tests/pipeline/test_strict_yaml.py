@@ -18,6 +18,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "cluster.yaml": config.load,
     "cluster_stage_two.yaml": lambda path: train.load(path, []),
     "demo.yaml": config.load,
+    "demo_stage_two.yaml": lambda path: train.load(path, []),
     "pairs.yaml": config.load,
     "pose.yaml": lambda path: train_pose.load(path, []),
     "stage_two.yaml": lambda path: train.load(path, []),

@@ -97,7 +97,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(
     told = [lines(tmp_path / name) for name in ("whole", "parts")]
     told[0] = [line for line in told[0] if "validation" not in line or line["step"] > 4]
     assert told[0] == told[1]
-    assert 0 < sum(line["broken"] for line in told[0] if "loss" in line) < 24
+    broken = [line["broken"] for line in told[0] if "loss" in line]
+    assert len(broken) == 10
+    assert sum(broken) > 0
 
 
 def test_what_it_leaves(cut: SmallCut, vae: Path, tmp_path: Path) -> None:
@@ -126,7 +128,9 @@ def test_stage_one_reads_self_shards_through_the_same_reader(cut: SmallCut, vae:
     config = shard_run(tmp_path / "run", cut.root, vae) | {"strategy": "pose_driven"}
     training = training_of(tmp_path / "run.yaml", config)
     assert training.strategy.name == "pose_driven"
-    assert (len(training.phases[0][1]), len(training.held_out)) == (3, 1)
+    counts = len(training.phases[0][1]), len(training.held_out)
+    assert sum(counts) == 4
+    assert min(counts) > 0
     assert training.start().step == 4
 
 
