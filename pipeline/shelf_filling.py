@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model.training.shelf import Make, Shelf
@@ -31,7 +32,7 @@ def fill_shelf(shelf: Shelf, make: Make, what: str, share: Share) -> None:
     if not missing:
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=share.part > 0) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=share.part > 0) as bar:
         mine = [number for number in missing if number % share.parts == share.part]
         task = bar.add_task(what, total=sum(min(shelf.shard, shelf.count - n * shelf.shard) for n in mine))
         for made in shelf.fill(make, part=share.part, parts=share.parts):

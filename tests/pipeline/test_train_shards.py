@@ -155,7 +155,7 @@ def test_a_broken_sample_is_said_on_the_terminal_and_too_many_end_it_in_a_senten
     assert all("a broken sample, another stands in for it: main " in line for line in said[:-1])
     assert sum("is missing; pack again" in line for line in said[:-1]) >= 10
     assert "samples that were read are broken, and data.broken_limit is 0.01: main " in said[-1]
-    assert metrics.read(tmp_path / "run")[-1]["step"] == 4  # the fifth step brings the hundredth sample
+    assert 2 <= metrics.read(tmp_path / "run")[-1]["step"] <= 4  # the hundredth sample, stand-ins among them, ends it
     patient = call("train", path, "--set", "training.steps=6", "--set", "data.broken_limit=0.9", "--json")
     told = [json.loads(line) for line in patient.stdout.splitlines()]
     assert all(line["broken"] == len(line.get("broken_samples", [])) for line in told)
@@ -401,7 +401,7 @@ def test_when_too_many_samples_of_one_process_are_broken_both_end_with_a_sentenc
     said = [line for line in ended.stderr.splitlines() if line.startswith("bodydouble: ")]
     assert said
     assert all("samples that were read are broken, and data.broken_limit is 0.01" in line for line in said)
-    assert metrics.read(tmp_path / "run")[-1]["step"] == 4
+    assert 2 <= metrics.read(tmp_path / "run")[-1]["step"] <= 4
 
 
 def test_parts_encode_side_by_side_and_note_what_they_read(cut: SmallCut, vae: Path, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_what_cannot_be_trained_is_refused(wrong: dict[str, object], said: str) 
 
 @pytest.mark.train
 def test_it_learns_where_dots_are(tmp_path: Path) -> None:
-    config = PoseConfig(sizes=PoseSizes((16, 16, 32), 1), steps=150, clips=8, frames=4, precision="fp32")
+    config = PoseConfig(sizes=PoseSizes((16, 16, 32), 1), steps=400, clips=8, frames=4, precision="fp32")
     pose = train_pose(config, Dots(), tmp_path)
     clip = Dots().clip(1)
     pictures = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).float() / 127.5 - 1
