@@ -35,6 +35,7 @@ from stages.mllm_places import Places
 from stages.mllm_wire import Failed, Place, PutOff, content, pause_s, refusal, said_in
 
 _PROBE_S: Final = 10.0
+_AHEAD: Final = 8  # requests an endpoint that are made ready while all its slots are taken: pictures take their time
 
 End = Answer[FormT] | MllmError | MediaError
 
@@ -73,7 +74,7 @@ class Mllm:
         config, now = self.config, time.monotonic()
         resolver = await Places.of(config.endpoints)
         places = [
-            Place(endpoint, secret, resolver.is_private(endpoint), now)
+            Place(endpoint, secret, resolver.is_private(endpoint), now, endpoint.slots or config.slots)
             for endpoint, secret in zip(config.endpoints, self._secrets, strict=True)
         ]
         connector = aiohttp.TCPConnector(limit=0, resolver=resolver)
@@ -84,7 +85,7 @@ class Mllm:
 
 
 class _Round(Generic[FormT]):
-    """Questions to their ends. Each endpoint has as many hands as slots; a hand takes what waits, and asks it."""
+    """Questions to their ends. A hand takes what waits, makes the request ready, and sends it when a slot is free."""
 
     def __init__(
         self, config: MllmConfig, task: Task[FormT], places: Sequence[Place], http: aiohttp.ClientSession
@@ -105,11 +106,7 @@ class _Round(Generic[FormT]):
             else:
                 self.waiting[at_home].append(_Asked(number, question, at_home))
         self.open = len(questions) - len(self.ends)
-        hands = [
-            self._hand(place)
-            for place in self.places
-            for _ in range(min(place.endpoint.slots or self.config.slots, self.open))
-        ]
+        hands = [self._hand(place) for place in self.places for _ in range(min(place.slots + _AHEAD, self.open))]
         try:
             async with asyncio.TaskGroup() as group:
                 for hand in hands:
@@ -121,7 +118,11 @@ class _Round(Generic[FormT]):
     async def _hand(self, place: Place) -> None:
         while (asked := await self._next(place)) is not None:
             try:
-                end: End[FormT] = await self._once(place, asked)
+                answer = await self._once(place, asked)
+                if answer is None:
+                    await self._again(asked)
+                    continue
+                end: End[FormT] = answer
                 place.well()
             except PutOff as put_off:
                 self._put_off(place, asked, put_off)
@@ -152,8 +153,7 @@ class _Round(Generic[FormT]):
         """Wait until the endpoint does not rest, and a question waits that may go there; None once all have ended."""
         async with self.news:
             while self.open:
-                rest_s = place.rest_until_s - time.monotonic()
-                if rest_s > 0:
+                if (rest_s := place.rests_s) > 0:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(rest_s):
                             await self.news.wait_for(lambda: not self.open)
@@ -170,9 +170,13 @@ class _Round(Generic[FormT]):
             self.waiting[asked.at_home].append(asked)
             self.news.notify_all()  # one alone might be a hand that may not take it
 
-    async def _once(self, place: Place, asked: _Asked) -> Answer[FormT]:
-        """Ask a question once."""
+    async def _once(self, place: Place, asked: _Asked) -> Answer[FormT] | None:
+        """Ask a question once; None if the endpoint has begun to rest while the request was made ready."""
         body = await asyncio.to_thread(self._body, asked)
+        async with place.free:
+            return None if place.rests_s > 0 else await self._sent(place, asked, body)
+
+    async def _sent(self, place: Place, asked: _Asked, body: bytes) -> Answer[FormT]:
         host = place.endpoint.host
         try:
             # a redirect would take the pictures to an address that nobody looked at

@@ -49,7 +49,7 @@ class Sight:
 
     def moments(self, frames: int) -> NDArray[np.int64]:
         """Return the numbers of the frames that are shown, the first and the last among them."""
-        return np.unique(np.linspace(0, frames - 1, min(self.config.frames, frames)).round().astype(np.int64))
+        return np.linspace(0, frames - 1, min(self.config.frames, frames)).round().astype(np.int64)
 
     def _frames(self, name: str, frames: Pixels) -> tuple[Part, ...]:
         parts: list[Part] = []

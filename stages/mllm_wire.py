@@ -1,5 +1,6 @@
 """An endpoint on the wire: what its answers mean for it, and for the question that it was asked."""
 
+import asyncio
 import email.utils
 import time
 from dataclasses import dataclass
@@ -38,8 +39,17 @@ class Place:
     secret: str | None
     private: bool
     heard_s: float
+    slots: int
     rest_until_s: float = 0.0
     troubles: int = 0  # in a row
+
+    def __post_init__(self) -> None:
+        self.free = asyncio.Semaphore(self.slots)
+
+    @property
+    def rests_s(self) -> float:
+        """For how long from now it wants no request; 0 or less if it takes them."""
+        return self.rest_until_s - time.monotonic()
 
     @property
     def headers(self) -> dict[str, str]:

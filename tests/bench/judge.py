@@ -26,7 +26,7 @@ from tests.mllm_server import Asked, MllmServer, score_of
 from tests.stages.judge_rows import rows
 
 Measured = dict[str, Any]
-LATENCY_S, SLOTS, PAIRS, OUT_OF_ORDER = 0.2, 64, 1280, 5000
+LATENCY_S, SLOTS, PAIRS, OUT_OF_ORDER = 0.2, 64, 3840, 5000
 
 
 def measure() -> list[Measured]:
