@@ -14,7 +14,7 @@ from model.backbone import Backbone
 from model.composite import composite, join, left, mask, right
 from model.driving import blank_prefix
 from model.flow_matching import interpolate, velocity
-from model.sampler import Branch, Guidance, guided, sample, sigmas
+from model.sampler import Branch, Guidance, SamplerError, check_finite, guided, sample, sigmas
 
 OnStep = Callable[[int, Tensor], None]
 
@@ -137,10 +137,21 @@ class Animator:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the video `[B, 3, T, H, W]` in [-1, 1] of latents that `latents` gave."""
-        if self.backbone.spec.halves_apart:
-            return self.backbone.decode(left(latents))
-        return left(self.backbone.decode(latents))
+        """Return the video `[B, 3, T, H, W]` in [-1, 1] of latents that `latents` gave.
+
+        Raises:
+            SamplerError: The decoder gave no numbers, or a video of another size than the reference has.
+        """
+        apart = self.backbone.spec.halves_apart
+        video = self.backbone.decode(left(latents)) if apart else left(self.backbone.decode(latents))
+        check_finite(video, "the decoded video has")
+        (height, width), (of_height, of_width) = video.shape[3:], self.reference.shape[2:]
+        if (height, width) != (of_height, of_width):
+            raise SamplerError(
+                f"the decoder made frames of {width} x {height} px where the reference has {of_width} x {of_height}; "
+                "the VAE is not that of these weights"
+            )
+        return video
 
     def _without(self, driving: Tensor) -> Tensor:
         frames = driving.shape[2]

@@ -112,11 +112,11 @@ def sample(
     """
     levels = _falling(sigmas)
     latents = noise.to(torch.promote_types(noise.dtype, torch.float32))  # small steps are lost in half precision
-    _check_finite(latents, "before step 1 the noise holds")
+    check_finite(latents, "before step 1 the noise holds")
     for step, (now, after) in enumerate(pairwise(levels), start=1):
         sigma = latents.new_full((len(latents),), now)
         latents = latents + (after - now) * velocity(latents, sigma).to(latents.dtype)
-        _check_finite(latents, f"after step {step} of {len(levels) - 1} (sigma {now:.3f}) the latents hold")
+        check_finite(latents, f"after step {step} of {len(levels) - 1} (sigma {now:.3f}) the latents hold")
         if on_step is not None:
             on_step(step, latents)
     return latents
@@ -130,7 +130,8 @@ def _falling(sigmas: Tensor) -> list[float]:
     return levels
 
 
-def _check_finite(latents: Tensor, what: str) -> None:
+def check_finite(latents: Tensor, what: str) -> None:
+    """Raise a SamplerError that begins with `what` if anything is NaN or infinity."""
     bad = latents.numel() - int(torch.isfinite(latents).sum())
     if bad:
         raise SamplerError(

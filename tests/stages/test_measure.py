@@ -111,6 +111,15 @@ def test_a_pseudo_video_of_another_length_is_rejected(stage, members):
     assert row == Reject("pseudo_length", "the pseudo video has 4 frames and its source 5, wanted as many")
 
 
+def test_a_pseudo_video_of_another_size_is_measured_at_its_own(stage, members, clean):
+    small = pseudo()["pseudo"]
+    large = Video(small.frames.repeat(2, axis=1).repeat(2, axis=2), FPS)
+    (row,) = stage([members | {"pseudo": large}])
+    assert row["found_share"] == 1
+    assert abs(row["motion_angle_deg"] - clean["motion_angle_deg"]) < 8
+    assert abs(row["colour_leak"] - clean["colour_leak"]) < 0.15
+
+
 def test_the_weights_of_adapter_and_embedder_are_in_the_key():
     digests = Measure.digests(MeasureConfig())
     assert digests[weights_file().name] == sha256_of_file(weights_file())

@@ -135,6 +135,23 @@ def test_a_video_of_one_colour_is_no_result(tmp_path: Path) -> None:
         stage([row(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("decoded", "said"),
+    [
+        (
+            torch.full((1, 3, 21, 24, 48), float("nan")),
+            "the decoded video has NaN or infinity in 36288 of 36288 elements",
+        ),
+        (torch.zeros(1, 3, 21, 12, 24), "made frames of 12 x 12 px where the reference has 24 x 24"),
+    ],
+)
+def test_a_decoder_that_gives_no_numbers_or_another_size_is_named(tmp_path: Path, decoded: torch.Tensor, said: str):
+    stage = Render(RenderConfig(**LOSSLESS))
+    stage.teacher.decode = lambda latents: decoded  # type: ignore[method-assign]
+    with pytest.raises(SamplerError, match=said):
+        stage([row(tmp_path)])
+
+
 def test_missing_weights_are_said_before_anything_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "SHIPPED", tmp_path / "none")
     with pytest.raises(UserError, match="no weights ship with this version"):
