@@ -1,15 +1,26 @@
 """Of candidates that differ in one thing only, is the one nearest to what was drawn the right one?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
-from tests.bench.teacher.cases import Scene, background, before, doubles, other_figures, other_motions, staged, swapped
+from manifests.theatre.scene import Take
+from tests.bench.teacher.cases import (
+    Case,
+    Scene,
+    background,
+    before,
+    doubles,
+    other_figures,
+    other_motions,
+    staged,
+    swapped,
+)
 from tests.bench.teacher.drawing import Teacher
 from tests.bench.teacher.nearness import Frames, nearest
 from tests.bench.teacher.quality import CEILING, DEFAULT, INSIDE, STILL, bounds, compared, gained
-from tests.bench.teacher.rows import Measured, progress, row
+from tests.bench.teacher.rows import Measured, Values, progress, row
 
 CANDIDATES: Final = 20
 
@@ -24,20 +35,28 @@ def retrieval(
     told = {STILL: around[STILL], DEFAULT: made, CEILING: around[CEILING]}
     rows = []
     for name, others, wanted in (("motion", other_motions, 0.9), ("identity", other_figures, 0.75)):
-        right: dict[str, list[bool]] = {label: [] for label in told}
-        for number, scene in enumerate(scenes):
-            backdrop = background(scene.case.take, teacher.size)
-            takes = [scene.case.take, *others(scene.case, CANDIDATES - 1)]
-            candidates = [teacher.cut(before(backdrop, take, teacher.size)) for take in takes]
-            for label, clips in told.items():
-                right[label].append(nearest(clips[number], candidates) == 0)
-            if number % 10 == 9:
-                progress(f"{name}: {number + 1} of {len(scenes)} clips")
-        for label, hits in right.items():
+        for label, hits in found(teacher, scenes, told, lambda case, of=others: of(case, CANDIDATES - 1), name).items():
             least = wanted if label == DEFAULT else None
             what = f"{name}: of {CANDIDATES} (chance {1 / CANDIDATES:g}) the nearest is right, {label}"
-            rows.append(row(what, np.array(hits, float), "", least))
+            rows.append(row(what, hits, "", least))
     return rows
+
+
+def found(
+    teacher: Teacher, scenes: Sequence[Scene], told: Mapping[str, Sequence[Frames]],
+    others: Callable[[Case], Sequence[Take]], name: str,
+) -> dict[str, Values]:  # fmt: skip
+    """Return for each label, a clip at a time, whether the truth is nearer (1) than all of `others` (0)."""
+    right: dict[str, list[float]] = {label: [] for label in told}
+    for number, scene in enumerate(scenes):
+        backdrop = background(scene.case.take, teacher.size)
+        takes = [scene.case.take, *others(scene.case)]
+        candidates = [teacher.cut(before(backdrop, take, teacher.size)) for take in takes]
+        for label, clips in told.items():
+            right[label].append(float(nearest(clips[number], candidates) == 0))
+        if number % 10 == 9:
+            progress(f"{name}: {number + 1} of {len(scenes)} clips")
+    return {label: np.array(hits) for label, hits in right.items()}
 
 
 def two_figures(teacher: Teacher, count: int) -> list[Measured]:
