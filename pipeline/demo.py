@@ -4,6 +4,7 @@ Each part is done by what its command calls (`import`, `pair`, `run`, `funnel`, 
 `animate`), and is not done again when the demo is run again.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -64,7 +65,8 @@ def run_demo(folder: Path, as_json: bool = False) -> None:
         with part("shards"):
             index = _packed(loaded)
         with part("stage two: raw video learns to drive"):
-            training = _trained(folder)
+            training = training_folder(folder, index)
+            _train(folder, training)
         with part("an end-to-end video"):
             video = _driven(folder, training)
         with part("report"):
@@ -149,11 +151,19 @@ def _packed(loaded: "Run") -> Path:
     return Path(summary.root) / "shards" / summary.cut / "index.json"
 
 
-def _trained(folder: Path) -> Path:
-    """Train stage two on the shards, and return the training's folder."""
+def training_folder(folder: Path, index: Path) -> Path:
+    """Return where stage two trains: on other shards (other clips, another teacher), or otherwise, in another folder.
+
+    A training does not go on with other weights or samples: a demo that is run again after an update starts one anew.
+    """
+    drawn_from = hashlib.sha256(STAGE_TWO.read_bytes() + index.read_bytes())
+    return folder / f"stage_two-{drawn_from.hexdigest()[:8]}"
+
+
+def _train(folder: Path, training: Path) -> None:
+    """Train stage two on the shards."""
     from pipeline.train import Training, load
 
-    training = folder / "stage_two"
     weights = json.dumps(str(TEACHER))
     cuts = json.dumps([{"root": str(folder)}])
     run = load(STAGE_TWO, [f"folder={training}", f"backbone.weights={weights}", f"data.cuts={cuts}"])
@@ -163,7 +173,6 @@ def _trained(folder: Path) -> Path:
             click.echo(f"step {line['step']} of {run.training.steps}: loss {line['loss']:.4f}", err=True)
 
     Training(run).start(told)
-    return training
 
 
 def _driven(folder: Path, training: Path) -> Path:

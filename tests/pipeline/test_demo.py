@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from manifests.lists import open_list
+from pipeline.demo import training_folder
 from pipeline.demo_clips import CURATED, DemoError, fetch_demo
 
 CLIPS = {"demo_pkg/videos/one.mp4": b"first clip", "demo_pkg/videos/two.mp4": b"second clip"}
@@ -99,3 +100,13 @@ def test_the_curated_list_names_nine_clips_by_content_and_is_honest_about_consen
     assert len({file["sha256"] for file in files}) == len({file["name"] for file in files}) == len(files) == 9
     assert all(package["licence"] == "BSD-3-Clause" and package["consent"] == "unknown" for package in packages)
     assert "://" not in json.dumps(packages), "no host is named: pip knows where to look"
+
+
+def test_stage_two_begins_anew_in_a_folder_of_its_own_when_the_shards_are_others(tmp_path: Path) -> None:
+    index = tmp_path / "index.json"
+    index.write_text('{"samples": 17}')
+    before = training_folder(tmp_path, index)
+    assert training_folder(tmp_path, index) == before
+    assert before.parent == tmp_path
+    index.write_text('{"samples": 18}')
+    assert training_folder(tmp_path, index) != before
