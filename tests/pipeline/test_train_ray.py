@@ -70,19 +70,19 @@ def workers_of(folder: Path) -> list[int]:
 
 
 class Killer(threading.Thread):
-    """Kills rank 0 once, when a step is written."""
+    """Sends rank 0, or whom it is told, a signal once, when a step is written."""
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, number: int = signal.SIGKILL, to: int | None = None) -> None:
         super().__init__(daemon=True)
-        self.folder, self.step, self.killed = folder, step, 0
+        self.folder, self.step, self.number, self.to, self.killed = folder, step, number, to, 0
 
     def run(self) -> None:
         while not self.killed:
             if (self.folder / metrics.FILE).exists() and any(
                 line["step"] >= self.step for line in metrics.read(self.folder)
             ):
-                for pid in workers_of(self.folder):
-                    os.kill(pid, signal.SIGKILL)
+                for pid in [self.to] if self.to else workers_of(self.folder):
+                    os.kill(pid, self.number)
                     self.killed += 1
             time.sleep(0.02)
 
@@ -125,3 +125,26 @@ def test_what_a_user_can_mend_is_said_in_one_sentence_and_not_tried_again(vae: P
         call("train", good, "--on", "ray", "--workers", 2, "--set", "training.global_batch=1", code=2).stderr
     )
     assert not (tmp_path / "good").exists()
+
+
+def test_a_worker_that_stands_still_is_named_and_the_group_starts_anew(vae: Path, tmp_path: Path) -> None:
+    """Rank 0, which keeps the store at which all met: so nobody can ask where it stands."""
+    killer = Killer(tmp_path / "stopped", 5, signal.SIGSTOP)
+    killer.start()
+    stopped = config(tmp_path, "stopped", vae, parallel={"patience_s": 8})
+    said = call("train", stopped, "--on", "ray", "--workers", 2).stderr
+    assert killer.killed == 1
+    assert "rank 0, or what started it, does not answer any more" in said
+    assert "the workers were started anew" in said
+    steps = [line["step"] for line in metrics.read(tmp_path / "stopped") if "loss" in line]
+    assert steps == list(range(1, STEPS + 1))
+
+
+def test_a_signal_ends_it_after_its_step_with_a_checkpoint(vae: Path, tmp_path: Path) -> None:
+    Killer(tmp_path / "run", 3, signal.SIGTERM, to=os.getpid()).start()
+    endless = {"steps": 100_000, "checkpoint": {"every": 100_000}, "validation": {"every": 0}}
+    told = call("train", config(tmp_path, "run", vae, **endless), "--on", "ray", "--workers", 2)
+    [kept] = (tmp_path / "run" / "checkpoints").iterdir()
+    step = int(kept.name.removeprefix("step-"))
+    assert f"stopped after step {step} of 100000; the same command goes on from {kept}" in told.output
+    assert metrics.read(tmp_path / "run")[-1]["step"] == step
