@@ -90,7 +90,8 @@ def _members(folder: Path, as_json: bool) -> None:
     """Import the real clips, and theatre's clips and pictures."""
     from manifests.segments import Cutting
     from pipeline.demo_theatre import make_members
-    from pipeline.importing import import_list, told
+    from pipeline.import_summary import told
+    from pipeline.importing import import_list
     from pipeline.intake import ImportOptions
 
     lists = [("sources", fetch_demo(folder / "clips"), Cutting(fps=FPS))]

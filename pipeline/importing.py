@@ -14,7 +14,8 @@ from manifests.errors import UserError, is_full
 from pipeline.terminal import root_option
 
 if TYPE_CHECKING:
-    from pipeline.intake import ImportOptions, ImportSummary
+    from pipeline.import_summary import ImportSummary
+    from pipeline.intake import ImportOptions
 
 PLAIN_EVERY_S: Final = 10.0  # without a terminal: one line at this interval
 
@@ -191,6 +192,7 @@ def _import(kind: str, list_: str, root: str, shared: dict[str, Any], **how: Any
     from manifests.download import DownloadLimits
     from manifests.entries import EntryError, given_of
     from manifests.inspection import Limits
+    from pipeline.import_summary import told
     from pipeline.intake import ImportOptions
 
     try:
@@ -225,26 +227,3 @@ def _import(kind: str, list_: str, root: str, shared: dict[str, Any], **how: Any
         click.echo("stopped; what was imported is kept: run the same command again to go on", err=True)
         sys.exit(130)
     click.echo(json.dumps(summary.as_json(), indent=2, ensure_ascii=False) if shared["as_json"] else told(summary))
-
-
-def told(summary: "ImportSummary") -> str:
-    """Return a summary as lines for a person."""
-    rows = summary.new + summary.merged + summary.unchanged
-    lines = [f"{summary.entries} entries of {summary.list}: {rows} rows of {summary.kind}"]
-    lines.append(f"  {summary.new} new, {summary.merged} merged, {summary.unchanged} unchanged")
-    if summary.replaced:
-        lines.append(f"  {summary.replaced} earlier failures of the same places removed")
-    if summary.rejected:
-        lines.append(f"  {summary.rejected.total()} cannot be used:")
-        lines += [f"    {number:6} {reason}" for reason, number in summary.rejected.most_common()]
-    if summary.contradictions:
-        lines.append(f"  {summary.contradictions} give another identity or domain than before; the first stands")
-    if summary.secrets:
-        lines.append(f"  {summary.secrets} URLs held credentials, which were used and not stored")
-    if not summary.entries:
-        lines.append("  the list names no files")
-    if summary.new + summary.merged + summary.replaced == 0:
-        lines.append(f"nothing to write: version {summary.version} has it all")
-    else:
-        lines.append(f"now version {summary.version}, after {summary.seconds:.1f} s")
-    return "\n".join(lines)

@@ -6,12 +6,12 @@ content and goes on. A file whose SHA-256 the table knows is not decoded again. 
 
 import itertools
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import pyarrow as pa
 
@@ -28,6 +28,7 @@ from manifests.schema import TABLES
 from manifests.segments import Cutting, TimeSpan, segments_of
 from manifests.tables import Tables
 from pipeline.fetching import Fetched, Fetcher, clean
+from pipeline.import_summary import ImportSummary
 
 if TYPE_CHECKING:
     from pipeline.ray_import import RayHands, Reading
@@ -58,31 +59,6 @@ class ImportOptions:
     workers: int = 2
     timeout_s: float = 300.0  # to decode one file
     on: Literal["here", "ray"] = "here"
-
-
-@dataclass
-class ImportSummary:
-    """What an import did; `new`, `merged` and `unchanged` count rows, `rejected` those of them that cannot be used."""
-
-    kind: str
-    root: str
-    list: str
-    entries: int = 0
-    new: int = 0
-    merged: int = 0
-    unchanged: int = 0
-    replaced: int = 0  # rows of a place that once failed, removed because it works now
-    rejected: Counter[str] = field(default_factory=Counter)
-    decoded: int = 0  # files; the others were known by content
-    fetched: int = 0  # URLs
-    contradictions: int = 0  # rows that give another identity or domain than the one that stands
-    secrets: int = 0  # URLs whose credentials were not stored
-    version: int = 0
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the summary as plain values."""
-        return {**asdict(self), "rejected": dict(sorted(self.rejected.items())), "seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True)
@@ -275,6 +251,7 @@ class Intake:
         summary.contradictions += contradicts(old, row)
         if merged["reject"] is not None:
             summary.rejected[merged["reject"]] += 1
+            summary.examples.setdefault(merged["reject"], merged["reject_detail"] or merged["file"])
 
 
 def _batches(places: Iterator[_Place]) -> Iterator[list[_Place]]:

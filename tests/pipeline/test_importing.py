@@ -160,7 +160,10 @@ def test_a_path_that_leaves_its_base_is_a_row_with_its_reason(film: Path, tmp_pa
     (tmp_path / "lists" / "link.mp4").symlink_to(tmp_path / "film.mp4")
     bad = ["../film.mp4", "link.mp4", "/etc/passwd", "file:///etc/passwd", "ftp://a.example/b.mp4"]
     listed = jsonl(tmp_path / "lists" / "a.jsonl", *({"path": path} for path in bad))
-    assert imported("sources", listed, tmp_path / "r1")["rejected"] == {"forbidden_url": 2, "outside_base": 3}
+    narrow = imported("sources", listed, tmp_path / "r1")
+    assert narrow["rejected"] == {"forbidden_url": 2, "outside_base": 3}
+    assert narrow["examples"]["outside_base"].startswith("line 1 of a.jsonl: ../film.mp4 leads to ")
+    assert narrow["examples"]["outside_base"].endswith("--base names another folder")
     wider = imported("sources", listed, tmp_path / "r2", "--base", str(tmp_path))
     assert wider["rejected"] == {"forbidden_url": 2, "outside_base": 1}
 
