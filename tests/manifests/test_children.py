@@ -31,9 +31,9 @@ if __name__ == "__main__":
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()  # SIGINT may go to it, as to a heartbeat
     if HOW == "goes on":
         signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
-    print("starting", flush=True)
+    child = None
     try:
-        child = None
+        print("starting", flush=True)  # from here on a signal may come
         child = Child(double, Path(FOLDER, "log"), setup)
         assert child.wait_until_ready(60)
         child.begin(21)
